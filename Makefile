@@ -1,0 +1,48 @@
+# The two commands of a fresh machine: `make demo` runs the example manifest, `make test` passes the tests. Both set up
+# .venv when it is missing or older than pyproject.toml. PYTHON and CORES may be set: make demo CORES=8
+PYTHON ?= python3
+CORES ?= 2
+VENV = .venv
+RUN = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.PHONY: setup weights demo test test-chaos test-slurm lint bench clean
+
+setup: $(VENV)/ready
+
+# torch goes first: where a CPU build lies on disk, pip takes that one.
+$(VENV)/ready: pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet "torch==2.13.*"
+	$(VENV)/bin/python -m pip install --quiet --editable ".[dev]"
+	touch $@
+
+weights: setup
+	$(RUN) snakemake weights --cores 1
+
+demo: weights
+	$(RUN) snakemake --cores $(CORES)
+	@echo "Open results/bico/index.html"
+
+lint: setup
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) snakefmt --check workflow
+	$(RUN) snakemake --lint
+
+test: lint
+	$(RUN) pytest --numprocesses $(CORES) --dist loadgroup
+
+# On a real SLURM of two nodes, started for it: needs root, and Debian's packages.
+test-slurm: setup
+	$(VENV)/bin/python -m pip install --quiet --editable ".[slurm]"
+	$(RUN) timeout --kill-after 10 1200 tests/slurm/cluster .slurm pytest -m slurm tests/slurm --verbose
+
+# Kills the whole workflow two dozen times.
+test-chaos: setup
+	$(RUN) pytest -m chaos tests/test_chaos.py
+
+bench: setup
+	$(RUN) python benchmarks/planning.py
+
+clean:
+	rm -rf results .snakemake .slurm

@@ -1,0 +1,69 @@
+"""Composing: a prompt whose words know their sources, into what each block attends to; once a prompt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from bico import InputError
+from bico.binding import bind
+from bico.boundprompt import save_bound_prompt
+from bico.checkpoint import load_binder
+from bico.grammar import parse
+from bico.provenance import file_digest
+from bico.tokens import PromptTokenizer
+from bico.wan import (
+    encode_tokens,
+    load_text_encoder,
+    load_text_projection,
+    pad_embeds,
+    release,
+    transformer_shape,
+)
+
+
+@torch.no_grad()
+def compose(
+    settings: dict, binders: Sequence[str | Path], folders: Mapping[str, str | Path], output: str | Path,
+    device: torch.device, dtype: torch.dtype, offload: str = "none",
+) -> None:  # fmt: skip
+    """Encodes a composition's prompt and negative prompt in one pass each, binds the prompt, writes both.
+
+    settings: `prompt`, `negative_prompt`, `text_length`, and `sources`, the number of each binder in a released file of
+    several. binders: a file for each linked concept, in the order of the prompt. folders: `tokenizer`, `text_encoder`,
+    `transformer` (only its text projection is loaded). The text encoder is dropped before the binders are loaded.
+    Raises InputError.
+    """
+    tokenizer = PromptTokenizer(folders["tokenizer"])
+    pieces = parse(settings["prompt"])
+    tokens = tokenizer.tokenise(pieces)
+    negative = tokenizer.tokenise_text(settings["negative_prompt"])
+    if len(binders) != len(tokens.concepts):
+        concepts = ", ".join(tokens.concepts) or "none"
+        raise InputError(f"'{settings['prompt']}' links {concepts}; found {len(binders)} binders, each concept has one")
+
+    encoder = load_text_encoder(folders["text_encoder"], device, dtype, offload)
+    embeds = encode_tokens(encoder, [tokens.ids, negative.ids], settings["text_length"], device)
+    del encoder
+    release()
+
+    project = load_text_projection(folders["transformer"], device, dtype)
+    prompts = project(pad_embeds(embeds, settings["text_length"]).to(device, dtype)).float()
+    dim, blocks = transformer_shape(folders["transformer"])
+    sources = settings.get("sources", [None] * len(binders))
+    read = [load_binder(path, dim, blocks, source) for path, source in zip(binders, sources, strict=True)]
+    loaded = [binder.to(device) for binder, _ in read]
+    owner, scale = torch.zeros(1, settings["text_length"], dtype=torch.long), torch.ones(1, settings["text_length"])
+    owner[0, : len(tokens)], scale[0, : len(tokens)] = torch.tensor(tokens.owner), torch.tensor(tokens.scale)
+    contexts = bind(prompts[:1], owner.to(device), loaded, blocks, scale.to(device))
+
+    rows = owner[0].nonzero().squeeze(1)
+    header = {
+        **settings,
+        "pieces": [asdict(piece) for piece in pieces],
+        "tokens": tokens.words,
+        "owner": [tokens.concepts[k - 1] if k else None for k in tokens.owner],
+        "binders": [{"sha256": file_digest(path), **made} for path, (_, made) in zip(binders, read, strict=True)],
+    }
+    save_bound_prompt(output, prompts, rows, contexts[:, 0, rows.to(device)], header)

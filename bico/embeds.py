@@ -1,0 +1,32 @@
+"""The embeds of a concept's training prompts, computed once: they never change while it trains."""
+
+from pathlib import Path
+
+import torch
+
+from bico import InputError
+from bico.command import progress
+from bico.prompts import read_prompts
+from bico.provenance import file_digest
+from bico.tokens import PromptTokenizer
+from bico.wan import encode_tokens, load_text_encoder, save_embeds
+
+
+def encode_prompts(
+    prompts: str | Path, tokenizer_folder: str | Path, encoder_folder: str | Path, output: str | Path,
+    text_length: int, device: torch.device, dtype: torch.dtype, offload: str = "none",
+) -> None:  # fmt: skip
+    """Encodes the prompts of a CSV; see `save_embeds`. Raises InputError that names the file and the rows of prompts
+    that are longer than `text_length` tokens."""
+    tokenizer = PromptTokenizer(tokenizer_folder)
+    tokens = [tokenizer.tokenise_text(prompt) for _, prompt in read_prompts(prompts)]
+    problems = [
+        f"{prompts}, row {row}, prompt: {len(prompt)} tokens with end-of-text, allowed: at most {text_length}"
+        for row, prompt in enumerate(tokens, start=2)
+        if len(prompt) > text_length
+    ]
+    if problems:
+        raise InputError(*problems)
+    encoder = load_text_encoder(encoder_folder, device, dtype, offload)
+    ids = progress([prompt.ids for prompt in tokens], "prompts", "prompt")
+    save_embeds(output, encode_tokens(encoder, ids, text_length, device), file_digest(prompts))

@@ -1,0 +1,151 @@
+"""Concepts as words: the key phrases of an image or clip, their file, and whether a prompt keeps their words.
+
+The phrases come from a vision-language model's answer or from the manifest, and every prompt that the concept is bound
+with must keep their words (Diversify-and-Absorb).
+"""
+
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonschema import Draft202012Validator
+
+from bico import InputError
+from bico.files import write_json
+
+KINDS = ("image", "video")
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """The key phrases of one clip: `spatial` (objects, colours, styles) and, for videos only, `temporal` (motions,
+    transitions, viewpoint changes)."""
+
+    spatial: tuple[str, ...]
+    temporal: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return self.spatial + self.temporal
+
+
+def parse_phrases(text: str, kind: str) -> Phrases:
+    """The phrases in a model's answer: a strict JSON object, perhaps inside one Markdown code fence.
+
+    Images: {"spatial": [...]}; videos: {"spatial": [...], "temporal": [...]}; the lists hold one phrase or more.
+    Raises InputError, whose `problems` are the reasons and, last, the raw text.
+    """
+    fenced = re.fullmatch(r"\s*```[ \t]*\w*[ \t]*\n(.*?)\n?[ \t]*```\s*", text, re.DOTALL)
+    try:
+        return check_phrases(_strict_json(fenced[1] if fenced else text), kind)
+    except InputError as problem:
+        raise InputError(*problem.problems, f"the raw text: {text}") from None
+
+
+def check_phrases(value: object, kind: str) -> Phrases:
+    """The phrases in a decoded JSON value, stripped and without repetitions. InputError lists all that is wrong."""
+    errors = sorted(Draft202012Validator(_schema(kind)).iter_errors(value), key=lambda error: error.json_path)
+    if errors:
+        raise InputError(*(f"{kind} concepts, {error.json_path}: {error.message}" for error in errors))
+    phrases = Phrases(*(_distinct(value[field]) for field in _fields(kind)))
+    bad = [phrase for phrase in phrases.all if len(phrase.splitlines()) != 1 or not _words(phrase)]
+    if bad:
+        raise InputError(*(f"{kind} concepts: {phrase!r} is not one line with a word in it" for phrase in bad))
+    return phrases
+
+
+def read_phrases(path: str | Path) -> Phrases:
+    """The phrases of a concept file; `temporal` is empty for an image's. InputError names the file."""
+    try:
+        value = _strict_json(Path(path).read_text("utf-8"))
+        if isinstance(value, dict):
+            value = {field: found for field, found in value.items() if field != "source"}
+        return check_phrases(value, "video" if isinstance(value, dict) and "temporal" in value else "image")
+    except InputError as problem:
+        raise InputError(*(f"{path}: {line}" for line in problem.problems)) from None
+    except (OSError, UnicodeDecodeError) as problem:
+        raise InputError(f"{path}: cannot be read: {problem}") from None
+
+
+def write_phrases(path: str | Path, phrases: Phrases, source: str) -> None:
+    """Writes a concept file. `source` says who named the phrases: "manifest" or the name of the model."""
+    value = {"spatial": list(phrases.spatial), "temporal": list(phrases.temporal), "source": source}
+    write_json(path, {field: found for field, found in value.items() if found})
+
+
+def _fields(kind: str) -> tuple[str, ...]:
+    if kind not in KINDS:
+        raise InputError(f"kind '{kind}' is unknown; allowed: {', '.join(KINDS)}")
+    return ("spatial",) if kind == "image" else ("spatial", "temporal")
+
+
+def _schema(kind: str) -> dict:
+    phrases = {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}
+    fields = _fields(kind)
+    return {
+        "type": "object",
+        "properties": dict.fromkeys(fields, phrases),
+        "required": list(fields),
+        "additionalProperties": False,
+    }
+
+
+def _strict_json(text: str) -> object:
+    """json.loads, but a repeated key is an error: Python would silently keep the last one."""
+
+    def once(pairs: list[tuple[str, object]]) -> dict:
+        keys = [key for key, _ in pairs]
+        if len(keys) != len(set(keys)):
+            raise ValueError(f"a key is repeated in {keys}")
+        return dict(pairs)
+
+    try:
+        return json.loads(text, object_pairs_hook=once)
+    except (ValueError, RecursionError) as problem:
+        raise InputError(f"not a JSON object alone: {problem}") from None
+
+
+def _distinct(phrases: Sequence[str]) -> tuple[str, ...]:
+    """Stripped, and only the first of phrases that say the same words ("Red ball", "red  ball")."""
+    first: dict[tuple[str, ...], str] = {}
+    for phrase in (phrase.strip() for phrase in phrases):
+        first.setdefault(_words(phrase) or (phrase,), phrase)
+    return tuple(first.values())
+
+
+def required_phrases(phrases: Phrases, kind: str) -> tuple[str, ...]:
+    """The phrases every prompt must keep: an image's spatial ones, a video's all. InputError if a kind is missing."""
+    if missing := [field for field in _fields(kind) if not getattr(phrases, field)]:
+        raise InputError(f"{kind} prompts need phrases; there are none under: {', '.join(missing)}")
+    return sum((getattr(phrases, field) for field in _fields(kind)), ())
+
+
+def keeps_phrases(prompt: str, phrases: Sequence[str]) -> bool:
+    """Whether the words of every phrase stand in the prompt, next to each other and in order. Case, spacing and
+    punctuation do not count ("long-haired Dog," keeps "long haired dog")."""
+    return not missing_phrases(prompt, phrases)
+
+
+def missing_phrases(prompt: str, phrases: Sequence[str]) -> list[str]:
+    """The phrases whose words the prompt does not keep, in their order."""
+    words = _words(prompt)
+    return [phrase for phrase in phrases if not _has_run(words, _words(phrase))]
+
+
+def _has_run(words: tuple[str, ...], run: tuple[str, ...]) -> bool:
+    return any(words[start : start + len(run)] == run for start in range(len(words) - len(run) + 1))
+
+
+# Chinese and Japanese write no spaces between words, so each of their characters counts as a word.
+_UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """The words of a text, folded for comparison: compatible and composed forms unified, case folded, punctuation
+    dropped. Only categories P* are dropped: combining marks, which \\w would drop too, tell words apart."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    bare = "".join(" " if unicodedata.category(char).startswith("P") else char for char in folded)
+    return tuple(_UNSPACED.sub(r" \1 ", bare).split())

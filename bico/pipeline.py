@@ -1,0 +1,264 @@
+"""The workflow's plan: which file each stage makes, and exactly what each stage reads of the configuration.
+
+Free of torch: Snakemake parses it again in every job.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+from bico import InputError
+from bico.manifest import Composition, Concept, Manifest, load_manifest
+from bico.page import write_page
+from bico.provenance import PACKAGES, ROOT, canonical, code_digest, digest, versions
+from bico.settings import ModelFile, load_ablations, load_config, load_model
+from bico.weights import missing_weights
+
+# The configuration's own method, beside which the ablations stand; and what else lies in the results folder.
+MAIN = "bico"
+RESERVED = ("concepts", "logs", "benchmarks")
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A validated configuration with its model file, its manifests, and its methods by name."""
+
+    config: dict
+    model: ModelFile
+    manifest: Manifest
+    methods: dict[str, dict]
+
+    @classmethod
+    def load(cls, config: dict, thorough: bool = False) -> "Pipeline":
+        """If `thorough`, the media and the model's own files are asked too, as the main process does once. Raises
+        InputError with all problems of the configuration, or of the model file, or of the manifests."""
+        config = load_config(config)
+        model = load_model(config["model"], config["weights"])
+        manifest = load_manifest(config["concepts"], config["compositions"], model, thorough)
+        ablations = load_ablations(config["ablations"], config["method"])
+        if taken := ablations.keys() & {MAIN, *RESERVED}:
+            raise InputError(f"{config['ablations']}: no ablation can be named {', '.join(sorted(taken))}")
+        return cls(config, model, manifest, {MAIN: config["method"], **ablations})
+
+    def require_weights(self) -> None:
+        """Raises InputError when weights that this configuration needs are missing, with the command that gets them."""
+        needed = ("transformer", "vae", "text_encoder", "tokenizer") + (("vlm",) if self.needs_vlm else ())
+        if missing := missing_weights(self.model, needed):
+            raise InputError(
+                f"weights of model '{self.model.name}' ({self.model.path}) are missing:",
+                *(f"  {line}" for line in missing),
+                f"Get them with: snakemake weights --cores 1 --config model={self.model.path}",
+            )
+
+    @cached_property
+    def needs_vlm(self) -> bool:
+        by_template = self.config["prompts"]["writer"] == "template"
+        return not by_template or any(not concept.spatial for concept in self.trained())
+
+    def compute(self) -> dict:
+        """How scripts use the machine; a change of it is no cause to run again."""
+        return {name: value for name, value in self.config["compute"].items() if name not in ("dtype", "vae_dtype")}
+
+    def gpus(self, training: bool = False) -> int:
+        """How many cards, Snakemake's resource `gpu`, a job with a model takes."""
+        compute = self.config["compute"]
+        return 0 if compute["device"] == "cpu" else compute["gpus"] if training else 1
+
+    def memory(self, *components: str, more_gb: float = 8) -> int:
+        """Main memory in MB for a job that loads one of the components at a time: the largest, and `more_gb`."""
+        sizes = [0]
+        for manifest in (self.model.manifest(name) for name in components if name in self.model.components):
+            if manifest.is_file():
+                sizes.append(sum(file["size"] for file in json.loads(manifest.read_text("utf-8"))["files"].values()))
+        return round(max(sizes) / 1e6 * 1.2 + 1000 * more_gb)
+
+    def ablations(self) -> list[str]:
+        return [name for name in self.methods if name != MAIN]
+
+    # -- files
+
+    def concept_file(self, concept: str, name: str) -> str:
+        """A file of a concept: `{concept}` in `name` stands for its id."""
+        return f"{self.config['results']}/concepts/{concept}/{name.format(concept=concept)}"
+
+    def clip(self, concept: str) -> str | None:
+        """The trimmed media: .mp4 of a video, .png of an image; None of a concept that is only a binder file."""
+        kind = self._concept(concept).kind
+        return kind and self.concept_file(concept, "{concept}." + ("png" if kind == "image" else "mp4"))
+
+    def binder_file(self, method: str, concept: str, name: str) -> str:
+        return f"{self.config['results']}/{method}/binders/{concept}/{name}"
+
+    def binder(self, method: str, concept: str) -> str:
+        """The binder with which a concept is composed: the one that was given, or that of its last stage."""
+        return self._concept(concept).binder or self.binder_file(
+            method, concept, f"stage{self.last_stage(method, concept)}.safetensors"
+        )
+
+    def result(self, method: str, composition: str, seed: int) -> str:
+        suffix = "png" if self._composition(composition).frames == 1 else "mp4"
+        return f"{self.config['results']}/{method}/compositions/{composition}/seed{seed}.{suffix}"
+
+    def results(self, method: str) -> list[str]:
+        """Every video or image rendered under a method."""
+        rows = self.manifest.compositions.values()
+        return [self.result(method, composition.id, seed) for composition in rows for seed in composition.seeds]
+
+    def plots(self, method: str) -> list[str]:
+        """The plot of every stage of training under a method."""
+        return [
+            self.binder_file(method, concept.id, f"stage{stage}.png")
+            for concept in self.trained()
+            for stage in range(1, self.last_stage(method, concept.id) + 1)
+        ]
+
+    def last_logs(self, method: str, kind: str | None = None) -> list[str]:
+        """The log of each concept's last stage, of all concepts or of one kind."""
+        return [
+            self.binder_file(method, concept.id, f"stage{self.last_stage(method, concept.id)}.jsonl")
+            for concept in self.trained()
+            if kind in (None, concept.kind)
+        ]
+
+    def page(self, method: str = MAIN) -> str:
+        return f"{self.config['results']}/{method}/index.html"
+
+    def write_page(self, method: str, output: str) -> None:
+        """Writes the page to `output`, with the links that it has in its place."""
+        title, result = f"{self.model.name}, method {method}", partial(self.result, method)
+        write_page(output, self.page(method), self.manifest, title, self.clip, result)
+
+    # -- the method's way of a concept
+
+    def trained(self) -> list[Concept]:
+        """The concepts that are trained here."""
+        return [concept for concept in self.manifest.concepts.values() if concept.binder is None]
+
+    def last_stage(self, method: str, concept: str) -> int:
+        """2 for a video under a method with a temporal stage, else 1."""
+        return 2 if self._concept(concept).kind == "video" and self.methods[method]["temporal_stage"] else 1
+
+    def trains_on_frames(self, method: str, concept: str, stage: int) -> bool:
+        """Stage 1 of a video with a temporal stage sees single frames; everything else the whole clip."""
+        return stage < self.last_stage(method, concept)
+
+    def training_prompts(self, method: str, concept: str, stage: int) -> str:
+        """The embeds of the prompts that a stage is trained on."""
+        which = "spatial_prompts" if self.trains_on_frames(method, concept, stage) else "prompts"
+        return self.concept_file(concept, f"{{concept}}_{which}.safetensors")
+
+    # -- settings
+
+    def parameters(self, script: str, settings: dict) -> dict[str, str]:
+        """What a rule depends on besides its input files, as Snakemake compares it: the stage's settings, a digest of
+        the stage's code, the versions of its packages. What only the language model needs does not count where the
+        settings have no dtype for it, since it is not asked."""
+        asks_no_vlm = script in ("concepts", "prompts") and "dtype" not in settings
+        code = code_digest(ROOT / "scripts" / f"{script}.py", ("vlm", "devices", "runs") if asks_no_vlm else ())
+        packages = () if asks_no_vlm else PACKAGES[script]
+        return {"code": code, "settings": canonical(settings), "versions": canonical(versions(*packages))}
+
+    def trim_settings(self, concept: str) -> dict:
+        row = self._concept(concept)
+        if row.kind == "image":
+            return {}
+        settings = {"frames": self.model.frames, "start": row.start, "short": row.short}
+        return settings | ({"fps": row.fps} if row.fps else {})
+
+    def concepts_settings(self, concept: str) -> dict:
+        row = self._concept(concept)
+        if not row.spatial:
+            return {"dtype": self.config["compute"]["dtype"]}
+        by_kind = {"temporal": list(row.temporal)} if row.kind == "video" else {}
+        return {"spatial": list(row.spatial), **by_kind}
+
+    def prompts_settings(self) -> dict:
+        prompts = self.config["prompts"]
+        names = ("writer", "count", "seed") if prompts["writer"] == "template" else tuple(prompts)
+        dtype = {} if prompts["writer"] == "template" else {"dtype": self.config["compute"]["dtype"]}
+        return {name: prompts[name] for name in names} | dtype
+
+    def encode_latents_settings(self) -> dict:
+        vae_dtype = self.config["compute"]["vae_dtype"]
+        return {"height": self.model.height, "width": self.model.width, "vae_dtype": vae_dtype}
+
+    def encode_prompts_settings(self) -> dict:
+        return {"text_length": self.model.text_length, "dtype": self.config["compute"]["dtype"]}
+
+    def train_settings(self, method: str, concept: str, stage: int) -> dict:
+        """What a stage reads, and nothing that only the other stage does."""
+        training, switches = self.config["training"], self.methods[method]
+        frames = self.trains_on_frames(method, concept, stage)
+        single = frames or self._concept(concept).kind == "image"
+        names = ("learning_rate", "weight_decay", "validations", "seed")
+        iterations = (frames and training["iterations_frames"]) or training["iterations"]
+        elsewhere = ("temporal_stage", *(("gate", "gate_weighs", "temporal_start") if stage == 1 else ()))
+        return {
+            "concept": concept,
+            "stage": stage,
+            "data": "frames" if frames else "clip",
+            "training": {name: training[name] for name in names}
+            | {"iterations": iterations, "batch_size": training["batch_size_frames" if single else "batch_size_clips"]},
+            "method": {name: value for name, value in switches.items() if name not in elsewhere},
+            "shift": self.model.shift,
+            "text_length": self.model.text_length,
+            "dtype": self.config["compute"]["dtype"],
+        }
+
+    def compose_settings(self, composition: str) -> dict:
+        row = self._composition(composition)
+        return {
+            "prompt": row.prompt,
+            "negative_prompt": row.negative_prompt,
+            "sources": [self._concept(concept).binder_source for concept in row.concepts],
+            "text_length": self.model.text_length,
+            "dtype": self.config["compute"]["dtype"],
+        }
+
+    def render_settings(self, composition: str, seed: int) -> dict:
+        row, compute = self._composition(composition), self.config["compute"]
+        return {
+            "seed": seed,
+            "steps": row.steps,
+            "shift": self.model.shift,
+            "guidance_scale": row.guidance_scale,
+            "height": self.model.height,
+            "width": self.model.width,
+            "frames": row.frames,
+            "fps": self.model.fps,
+            "dtype": compute["dtype"],
+            "vae_dtype": compute["vae_dtype"],
+        }
+
+    def sheet_settings(self, composition: str, seed: int) -> dict:
+        row = self._composition(composition)
+        return {
+            "title": f"{composition}, seed {seed}",
+            "pieces": [[piece.text, piece.concept] for piece in row.pieces],
+            "sources": self.sources(composition),
+            "height": self.model.height,
+            "width": self.model.width,
+        }
+
+    def sources(self, composition: str) -> list[str]:
+        """The linked concepts of which there is media to show."""
+        return [concept for concept in self._composition(composition).concepts if self.clip(concept)]
+
+    def page_settings(self, method: str) -> dict:
+        rows = self.manifest.compositions.values()
+        shown = digest([[row.id, row.prompt, row.seeds, row.frames] for row in rows])
+        return {"method": method, "shown": shown, "config": self._files()}
+
+    def ablations_settings(self) -> dict:
+        return {"methods": {name: self.methods[name] for name in self.ablations()}, "config": self._files()}
+
+    def _files(self) -> dict:
+        """The part of the configuration that says which files there are."""
+        names = ("concepts", "compositions", "model", "results", "weights", "ablations")
+        return {name: self.config[name] for name in names}
+
+    def _concept(self, concept: str) -> Concept:
+        return self.manifest.concepts[concept]
+
+    def _composition(self, composition: str) -> Composition:
+        return self.manifest.compositions[composition]

@@ -1,0 +1,124 @@
+"""Digests: of code, of files and of settings. What the exactness of re-runs and of resuming stands on."""
+
+import ast
+import hashlib
+import importlib.metadata
+import json
+import subprocess
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# The packages whose version changes what a script computes.
+PACKAGES = {
+    "trim": ("imageio-ffmpeg", "pillow"),
+    "frames": ("av", "pillow"),
+    "concepts": ("torch", "transformers", "av", "pillow"),
+    "prompts": ("torch", "transformers", "av", "pillow"),
+    "encode_latents": ("torch", "diffusers", "av", "pillow"),
+    "encode_prompts": ("torch", "transformers", "tokenizers", "ftfy"),
+    "train": ("torch", "diffusers"),
+    "compose": ("torch", "transformers", "diffusers", "tokenizers", "ftfy"),
+    "render": ("torch", "diffusers", "imageio-ffmpeg"),
+    "sheet": ("av", "pillow"),
+    "plot_training": ("matplotlib",),
+    "page": ("jinja2",),
+    "ablations": (),
+    "export": ("safetensors",),
+}
+
+
+def digest(value) -> str:
+    """A digest of JSON values; the order of keys does not count."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()[:16]
+
+
+def canonical(value) -> str:
+    """JSON with sorted keys: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def code_digest(script: str | Path, unused: tuple[str, ...] = ()) -> str:
+    """A digest of all code that `script` runs: itself and the modules of this package that it imports, directly or
+    not, as syntax trees without docstrings and comments. Editing a comment does not change it.
+
+    unused: modules, by name, that this use of the script never imports; what only they import does not count either.
+    """
+    script = Path(script)
+    return digest({_name(path): _code(path) for path in sorted({script, *_imports(script, unused)})})
+
+
+@cache
+def versions(*packages: str) -> dict[str, str]:
+    """The installed versions of `packages`."""
+    return {package: importlib.metadata.version(package) for package in packages}
+
+
+def commit() -> str | None:
+    """The checked-out commit of this code, marked when files differ from it; None outside a repository."""
+    git = ["git", "-C", str(ROOT)]
+    try:
+        found = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return f"{found}, with changes" if changed.strip() else found
+
+
+def _name(path: Path) -> str:
+    return path.resolve().relative_to(ROOT).as_posix()
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"), filename=str(path))
+
+
+@cache
+def _code(path: Path) -> str:
+    tree = _tree(path)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_docstring(body[0]):
+            body[:] = body[1:] or [ast.Pass()]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+
+
+def _is_docstring(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+@cache
+def _imports(path: Path, unused: tuple[str, ...] = ()) -> frozenset[Path]:
+    """The modules of this package that a file imports, directly or through others; lazy imports count."""
+    found, waiting = set(), [path]
+    while waiting:
+        for node in ast.walk(_tree(waiting.pop())):
+            for module in _package_modules(node):
+                if module not in found and module.stem not in unused:
+                    found.add(module)
+                    waiting.append(module)
+    return frozenset(found)
+
+
+def _package_modules(node: ast.AST) -> list[Path]:
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    else:
+        return []
+    files = []
+    for name in names:
+        if name.split(".")[0] == "bico":
+            stem = ROOT.joinpath(*name.split("."))
+            files += [path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()]
+    return files

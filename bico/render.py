@@ -1,0 +1,133 @@
+"""Rendering: a bound prompt and a seed to a video."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
+from safetensors.torch import load_file, save_file
+
+from bico.binding import BlockwiseTransformer
+from bico.boundprompt import load_bound_prompt
+from bico.command import progress
+from bico.components import component_folder, component_id, vae_factors
+from bico.files import atomic, write_json
+from bico.provenance import PACKAGES, ROOT, code_digest, commit, file_digest, versions
+from bico.runs import hold, until_stopped
+from bico.video import write_image, write_video
+from bico.wan import decode_video, load_transformer, load_vae, release
+
+log = logging.getLogger(__name__)
+
+
+def sampling_scheduler(steps: int, shift: float) -> FlowMatchEulerDiscreteScheduler:
+    """Euler on s = linspace(1, 0, steps + 1), shifted once."""
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=shift)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 0, steps + 1)[:-1].tolist())
+    return scheduler
+
+
+@torch.no_grad()
+def sample(
+    predict: Callable, latents: torch.Tensor, contexts: torch.Tensor, negative: torch.Tensor,
+    steps: int, shift: float, guidance_scale: float, begin: int = 0,
+) -> Iterator[torch.Tensor]:  # fmt: skip
+    """Denoises latents [B, C, F, H, W] in `steps` Euler steps with classifier-free guidance; yields after each step.
+
+    predict(latents, timestep [B], contexts [N, B, L, D]) is the velocity. A guidance scale of 1 asks it once a step.
+    begin: how many of the steps the latents have behind them.
+    """
+    scheduler = sampling_scheduler(steps, shift)
+    scheduler.set_begin_index(begin)
+    for timestep in scheduler.timesteps[begin:]:
+        t = timestep.to(latents.device).expand(len(latents))
+        velocity = predict(latents, t, contexts).float()
+        if guidance_scale != 1:
+            unconditional = predict(latents, t, negative).float()
+            velocity = unconditional + guidance_scale * (velocity - unconditional)
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        yield latents
+
+
+def render(
+    settings: dict, bound_prompt: str | Path, transformer: str | Path, vae: str | Path, output: str | Path,
+    made: str | Path, device: torch.device, dtypes: tuple[torch.dtype, torch.dtype], offload: str = "none",
+    checkpoint_minutes: float = 5.0,
+) -> None:  # fmt: skip
+    """Renders a bound prompt to `output`, an image when it ends in .png, and writes to `made` (JSON) what made it.
+
+    settings: `seed`, `steps`, `shift`, `guidance_scale`, `height`, `width`, `frames`, `fps`. transformer, vae: their
+    folders, or the manifests of their weights. dtypes: of the two. The transformer is dropped before the VAE is loaded;
+    latents are kept in the run's folder (see `bico.runs`), so a kill or a failed decoding loses little. The noise is
+    drawn on the CPU: a seed means the same everywhere. Raises Stopped when it was told to stop and has saved itself.
+    """
+    prompt = {"sha256": file_digest(bound_prompt), **load_bound_prompt(bound_prompt).header}
+    made_by = {
+        "settings": settings,
+        "inputs": {"bound_prompt": prompt, "transformer": component_id(transformer), "vae": component_id(vae)},
+        "code": code_digest(ROOT / "scripts" / "render.py"),
+        "versions": versions(*PACKAGES["render"]),
+        "device": device.type,
+        "dtypes": [str(dtype).removeprefix("torch.") for dtype in dtypes],
+    }
+    transformer, vae = component_folder(transformer), component_folder(vae)
+    with hold(made_by, output, made) as run:
+        if run is None:
+            return
+        latents = _Latents(run / "latents.safetensors")
+        if latents.done < settings["steps"]:
+            _denoise(latents, settings, bound_prompt, transformer, vae, device, dtypes[0], offload, checkpoint_minutes)
+        frames = decode_video(load_vae(vae, device, dtypes[1], offload), latents.value[0])
+        if Path(output).suffix == ".png":
+            write_image(output, frames[0])
+        else:
+            write_video(output, frames, settings["fps"])
+        write_json(made, {"sha256": file_digest(output), "commit": commit(), **made_by})
+
+
+class _Latents:
+    """The latents of a run on the CPU, [1, C, F', H', W'], and how many steps they have behind them; in a file."""
+
+    def __init__(self, path: Path):
+        self.path, self.value, self.done = path, None, 0
+        if path.is_file():
+            content = load_file(path)
+            self.value, self.done = content["latents"], int(content["done"])
+            log.info("going on at step %d from %s", self.done, path)
+
+    def put(self, value: torch.Tensor) -> None:
+        self.value, self.done = value, self.done + 1
+
+    def save(self) -> None:
+        with atomic(self.path) as part:
+            save_file({"latents": self.value.cpu(), "done": torch.tensor(self.done)}, part)
+
+
+def _denoise(
+    latents: _Latents, settings: dict, bound_prompt, transformer, vae, device, dtype, offload: str, minutes: float
+) -> None:
+    """Takes the latents through the steps that are left; nothing else stays in memory."""
+    prompt = load_bound_prompt(bound_prompt)
+    model = BlockwiseTransformer(load_transformer(transformer, device, dtype, offload))
+    if latents.value is None:
+        shape = latent_shape(settings, model, vae)
+        latents.value = torch.randn(shape, generator=torch.Generator().manual_seed(settings["seed"]))
+    contexts, negative = (context.to(device, dtype) for context in (prompt.contexts, prompt.negative))
+    steps = (settings["steps"], settings["shift"], settings["guidance_scale"], latents.done)
+    denoising = sample(model, latents.value.to(device), contexts, negative, *steps)
+    bar = progress(denoising, "render", "step", initial=latents.done, total=settings["steps"])
+    for value in until_stopped(bar, latents.save, minutes):
+        latents.put(value)
+    latents.save()
+    del model, contexts, negative, value
+    release()
+
+
+def latent_shape(settings: dict, model: BlockwiseTransformer, vae: str | Path) -> tuple[int, ...]:
+    """[1, C, F', H', W'] of a video of the settings' size."""
+    temporal, spatial = vae_factors(AutoencoderKLWan.load_config(vae, local_files_only=True))
+    frames = (settings["frames"] - 1) // temporal + 1
+    channels = model.transformer.config.in_channels
+    return (1, channels, frames, settings["height"] // spatial, settings["width"] // spatial)

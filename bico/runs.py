@@ -1,0 +1,138 @@
+"""Long work that can be killed at any moment: what it keeps, how it is told to stop, how it is found again.
+
+A run's folder lies beside the output that it makes, .runs/<output>/<fingerprint>, outside everything that Snakemake
+declares and so deletes. The fingerprint is of all that the output depends on: a stale run is never taken up.
+"""
+
+import contextlib
+import fcntl
+import json
+import logging
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO
+
+from bico import Stopped
+from bico.files import is_full, no_room, write_text
+from bico.provenance import digest
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def hold(made_from, *outputs: str | Path) -> Iterator[Path | None]:
+    """Holds the run that makes `outputs` of `made_from` (JSON values) for this process alone, and yields its folder;
+    that goes, with those of other fingerprints, when the block ends well.
+
+    Where another process is at work on the first of the outputs (a workflow was killed and its job was not), waits for
+    that one. Yields None if the outputs that are there are made of just this already.
+    """
+    paths, fingerprint = [Path(output) for output in outputs], digest(made_from)
+    runs = paths[0].parent / ".runs" / paths[0].name
+    runs.mkdir(parents=True, exist_ok=True)
+    with open(runs / "lock", "a+", encoding="utf-8") as lock:
+        _wait_for(lock, runs)
+        lock.seek(0)
+        if all(path.exists() for path in paths) and lock.read() == _mark(fingerprint, paths):
+            log.info("%s: made of just this already", paths[0])
+            yield None
+            return
+        folder = runs / fingerprint
+        folder.mkdir(exist_ok=True)
+        yield folder
+        for run in runs.glob("*/"):
+            shutil.rmtree(run, ignore_errors=True)
+        with contextlib.suppress(OSError):  # a full disk; the work is done
+            lock.truncate(0)
+            lock.write(_mark(fingerprint, paths))
+
+
+def _wait_for(lock: IO, runs: Path) -> None:
+    """Locks the file; the lock dies with the process."""
+    said = False
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not said:
+                log.info("%s: another process is at work on this; waiting for it", runs)
+            said = True
+            time.sleep(0.5)
+
+
+def _mark(fingerprint: str, outputs: list[Path]) -> str:
+    """Tells whether files are still those that were made, and of what."""
+    found = [path.stat() for path in outputs]
+    return json.dumps([fingerprint, [[state.st_ino, state.st_mtime_ns] for state in found]])
+
+
+class Journal:
+    """A log of JSON objects, a line each, that outlives a kill: a line that was cut off does not count.
+
+    `keep` says which of the entries that are there already stay. Without a path nothing is written.
+    """
+
+    def __init__(self, path: Path | None = None, keep: Callable[[dict], bool] = lambda entry: True):
+        self.path = path
+        lines = path.read_text("utf-8").splitlines(keepends=True) if path and path.is_file() else []
+        self.entries = [
+            entry for entry in map(json.loads, (line for line in lines if line.endswith("\n"))) if keep(entry)
+        ]
+        if path:
+            write_text(path, str(self))
+
+    def __str__(self) -> str:
+        return "".join(json.dumps(entry) + "\n" for entry in self.entries)
+
+    def append(self, entry: dict) -> None:
+        self.entries.append(entry)
+        if self.path:
+            try:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(entry) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as problem:
+                raise (no_room(self.path) if is_full(self.path.parent, problem) else problem) from None
+
+
+def until_stopped(
+    items: Iterable,
+    save: Callable[[], None] = lambda: None,
+    minutes: float = math.inf,
+    agree: Callable[[bool], bool] = bool,
+) -> Iterator:
+    """Yields the items. Between two of them calls `save` every so many minutes, and where SIGTERM (a time limit, a
+    preemption) or SIGINT (Ctrl-C) came, calls it and raises Stopped.
+
+    agree: makes of this process's answer to "shall we stop?" that of all processes.
+    """
+    saved = time.monotonic()
+    with _noticing_signals() as noticed:
+        for item in items:
+            yield item
+            stop = agree(noticed.is_set())
+            if stop or time.monotonic() - saved > 60 * minutes:
+                save()
+                saved = time.monotonic()
+            if stop:
+                raise Stopped("stopped as asked; everything is saved, the same command goes on from here")
+
+
+@contextlib.contextmanager
+def _noticing_signals() -> Iterator[threading.Event]:
+    noticed = threading.Event()
+    in_charge = threading.current_thread() is threading.main_thread()  # of signals
+    names = (signal.SIGTERM, signal.SIGINT) if in_charge else ()
+    before = {name: signal.signal(name, lambda *_: noticed.set()) for name in names}
+    try:
+        yield noticed
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, handler)

@@ -1,0 +1,330 @@
+"""Training one stage of one concept's binders: setup, loop, save.
+
+Every random choice of a step is drawn from a generator seeded by (seed, step, place in the batch), so a resumed run
+and a run on several processes see the very same examples, noise levels and noise.
+"""
+
+import ctypes
+import logging
+import math
+import signal
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
+from safetensors.torch import load_file
+
+from bico import InputError
+from bico.binder import BinderSpec, ConceptBinder
+from bico.binding import BlockwiseTransformer, bind, training_prompt
+from bico.checkpoint import load_binder, save_binder
+from bico.command import progress
+from bico.components import component_folder, component_id
+from bico.devices import pick_device, pick_dtype
+from bico.files import atomic, write_text
+from bico.noise import draw_steps, loss_weights, phase_probabilities, shift_sigma, training_sigmas
+from bico.provenance import PACKAGES, ROOT, code_digest, file_digest, versions
+from bico.runs import Journal, hold, until_stopped
+from bico.wan import load_embeds, load_transformer, pad_embeds, transformer_shape
+
+log = logging.getLogger(__name__)
+QUANTILES = tuple(k / 10 for k in range(1, 10))
+
+
+@dataclass(frozen=True)
+class Compute:
+    """How a run uses the machine; none of it changes what is trained. Gradient checkpointing `auto` is on where there
+    is an accelerator: a clip's activations (about 100 GB at 81 frames of 480x832) fit on few cards."""
+
+    device: str = "auto"
+    offload: str = "none"
+    gradient_checkpointing: bool | str = "auto"
+    checkpoint_minutes: float = 5.0
+
+    def checkpoints_gradients(self, device: torch.device) -> bool:
+        return device.type != "cpu" if self.gradient_checkpointing == "auto" else bool(self.gradient_checkpointing)
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What a stage trains on. latents [M, C, F, H, W]; prompts p [P, L, D]; lengths [P]; pairs of indices into both,
+    and the pairs for validation, the same whichever prompts are trained on."""
+
+    latents: torch.Tensor
+    prompts: torch.Tensor
+    lengths: torch.Tensor
+    pairs: tuple[tuple[int, int], ...]
+    validation: tuple[tuple[int, int], ...]
+
+    def pick(self, seed: int, items: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents, prompts and lengths of the items of an endless sequence that shuffles the pairs anew each epoch."""
+        chosen = []
+        for item in items:
+            epoch, place = divmod(item, len(self.pairs))
+            chosen.append(self.pairs[np.random.default_rng([seed, 1, epoch]).permutation(len(self.pairs))[place]])
+        latents, prompts = zip(*chosen, strict=True)
+        return self.latents[list(latents)], self.prompts[list(prompts)], self.lengths[list(prompts)]
+
+
+def train(
+    settings: dict, latents: str | Path, prompts: str | Path, transformer: str | Path, start_from: str | Path | None,
+    output: str | Path, log_file: str | Path, compute: Compute = Compute(),
+) -> None:  # fmt: skip
+    """Trains a stage and writes the binder and its JSONL log.
+
+    settings: as `bico.pipeline.Pipeline.train_settings` gives them. transformer: the manifest of its weights.
+    start_from: stage 1's binder, for stage 2. Checkpoints lie in the run's folder (see `bico.runs`), whose fingerprint
+    is of settings, inputs, code, versions and precision.
+    Supports: resuming after a kill, to the same bits; several processes under `accelerate launch` (the batch is split,
+    so the examples, the optimiser steps and the effective batch stay the same). Raises InputError, and Stopped when it
+    was told to stop and has saved a checkpoint.
+    """
+    # -- setup
+    inputs = {"latents": latents, "prompts": prompts, "transformer": transformer, "start_from": start_from}
+    hashes = {name: file_digest(path) for name, path in inputs.items() if path}
+    # The other processes wait with the first one where an orphan is at work on the same, for as long as it takes.
+    patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
+    accelerator = Accelerator(cpu=compute.device == "cpu", kwargs_handlers=[patience])
+    several = accelerator.num_processes > 1
+    if several:
+        _end_with_launcher()
+    device = accelerator.device if several else pick_device(compute.device)
+    dtype = pick_dtype(settings["dtype"], device)
+    made_by = {
+        "code": code_digest(ROOT / "scripts" / "train.py"),
+        "versions": versions(*PACKAGES["train"]),
+        "device": device.type,
+        "dtype": str(dtype).removeprefix("torch."),
+    }
+    folder, is_main = component_folder(transformer), accelerator.is_main_process
+    made_from = {"settings": settings, "inputs": hashes, **made_by}
+    with hold(made_from, output, log_file) if is_main else nullcontext() as run:
+        (run,) = broadcast_object_list([run])
+        if run is None:
+            return
+        model = BlockwiseTransformer(load_transformer(folder, device, dtype, compute.offload))
+        if compute.checkpoints_gradients(device):
+            model.transformer.enable_gradient_checkpointing()
+        examples = _load_examples(settings, latents, prompts, model, device)
+        binder = _new_binder(settings, examples, folder, start_from).to(device)
+        stage = _Stage(settings, model, examples, binder, accelerator, device)
+        first = stage.resume(run)
+
+        # -- loop
+        journal = Journal(
+            run / "log.jsonl" if is_main else None, keep=lambda entry: first and _finished(entry) <= first
+        )
+        if first == 0:
+            journal.append({"step": 0, "validation_base": stage.validation_loss(bound=False)})
+            journal.append({"step": 0, "validation": stage.validation_loss()})
+        name, quiet = f"{settings['concept']} stage {settings['stage']}", not accelerator.is_local_main_process
+        bar = progress(range(first, stage.steps), name, "step", initial=first, total=stage.steps, disable=quiet)
+        for step in until_stopped(bar, partial(stage.checkpoint, run), compute.checkpoint_minutes, stage.any_process):
+            journal.append({"step": step, **stage.step(step)})
+            if stage.validates_after(step):
+                journal.append({"step": step + 1, "validation": stage.validation_loss()})
+
+        # -- save
+        if is_main:
+            write_text(log_file, str(journal))
+            info = {
+                "concept": settings["concept"],
+                "stage": settings["stage"],
+                "model": component_id(transformer),
+                "prompts_sha256": load_embeds(prompts)[1],
+                "settings": settings,
+                "inputs": hashes,
+                **made_by,
+            }
+            save_binder(output, binder, info)
+
+
+class _Stage:
+    """The state of a run, and one step of it."""
+
+    def __init__(self, settings: dict, model, examples: Examples, binder: ConceptBinder, accelerator, device):
+        self.method, training = settings["method"], settings["training"]
+        self.model, self.examples, self.binder = model, examples, binder
+        self.accelerator, self.device, self.seed = accelerator, device, training["seed"]
+        self.learning_rate, self.warmup = training["learning_rate"], self.method["warmup_steps"]
+        self.steps, self.shift, self.done = training["iterations"], settings["shift"], 0
+        self.batch = training["batch_size"]
+        if self.batch % accelerator.num_processes:
+            raise InputError(f"a batch of {self.batch} cannot be split over {accelerator.num_processes} processes")
+        self.phase1_steps = round(self.method["phase1_length"] * self.steps)
+        self.every = max(1, self.steps // training["validations"])
+        self.sigmas = training_sigmas(self.shift)
+        self.weights = loss_weights(self.method["loss_weight"], self.sigmas)
+        alpha, beta = self.method["alpha"], self.method["beta"]
+        self.draws = [phase_probabilities(self.method[f"phase{k}_noise"], alpha, beta) for k in (1, 2)]
+        self.optimizer = torch.optim.AdamW(
+            binder.parameters(), lr=self.learning_rate, weight_decay=training["weight_decay"]
+        )
+
+    def step(self, step: int) -> dict:
+        """One optimiser step; returns what the log keeps of it."""
+        begun, phase, self.done = time.monotonic(), 1 if step < self.phase1_steps else 2, step + 1
+        self.binder.block_binders.requires_grad_(phase == 2)
+        ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
+        items = list(range(step * self.batch, (step + 1) * self.batch))
+        generators = [_generator(self.seed, 2, item) for item in items]
+        drawn = draw_steps(self.draws[phase - 1], torch.cat([torch.rand(1, generator=g) for g in generators]))
+        items, generators, index = items[rank::ranks], generators[rank::ranks], drawn[rank::ranks]
+        x_0, prompts, lengths = self.examples.pick(self.seed, items)
+        noise = torch.stack([torch.randn(x_0.shape[1:], generator=g) for g in generators]).to(self.device)
+        contexts = self._contexts(prompts, lengths, phase)
+        loss = (self._squared_error(x_0, noise, self.sigmas[index], contexts) * self._to(self.weights[index])).mean()
+        self.optimizer.zero_grad()
+        loss.backward()
+        parameters = [parameter for parameter in self.binder.parameters() if parameter.grad is not None]
+        if ranks > 1:
+            for parameter in parameters:
+                parameter.grad = self.accelerator.reduce(parameter.grad, "mean")
+            loss = self.accelerator.reduce(loss.detach(), "mean")
+        norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.grad) for p in parameters]))
+        if not math.isfinite(norm):
+            raise InputError(f"step {step}: the gradient is {norm.item()}; try a lower learning rate or float32")
+        self.optimizer.param_groups[0]["lr"] = self._learning_rate(step)
+        self.optimizer.step()
+        return {
+            "phase": phase,
+            "loss": loss.item(),
+            "sigma": self.sigmas[drawn].mean().item(),
+            "gradient_norm": norm.item(),
+            "learning_rate": self._learning_rate(step),
+            "gamma_global": self.binder.global_binder.gamma.item(),
+            "gamma_blocks": [block.gamma.item() for block in self.binder.block_binders],
+            "steps_per_second": round(1 / (time.monotonic() - begun), 3),
+            "peak_memory_gb": round(_peak_memory(self.device) / 1e9, 3),
+        }
+
+    @torch.no_grad()
+    def validation_loss(self, bound: bool = True) -> dict[str, float]:
+        """The loss at nine quantiles of the unshifted noise level, with fixed examples and noise, and without the
+        absorbent tokens, as when composing. Unbound, it is the base model's."""
+        losses = {}
+        for k, u in enumerate(QUANTILES):
+            pairs = self.examples.validation
+            latents, prompt = pairs[k * len(pairs) // len(QUANTILES)]
+            x_0 = self.examples.latents[[latents]]
+            noise = torch.randn(x_0.shape, generator=_generator(self.seed, 3, k)).to(self.device)
+            p, owner = training_prompt(
+                self.examples.prompts[[prompt]], self.examples.lengths[[prompt]], None, placement="none"
+            )
+            contexts = bind(p, owner * bound, [self.binder], self.model.blocks)
+            sigma = torch.tensor([shift_sigma(u, self.shift)], dtype=torch.float64)
+            losses[str(u)] = self._squared_error(x_0, noise, sigma, contexts).item()
+        return losses
+
+    def validates_after(self, step: int) -> bool:
+        return (step + 1) % self.every == 0 or step + 1 == self.steps
+
+    def any_process(self, yes: bool) -> bool:
+        """Whether any of the processes says yes; all must ask."""
+        if self.accelerator.num_processes == 1:
+            return yes
+        return self.accelerator.reduce(torch.tensor(float(yes), device=self.device)).item() > 0
+
+    def checkpoint(self, run: Path) -> None:
+        """Saves all that the next steps depend on; the random draws depend on nothing but the seed."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {"step": self.done, "binder": self.binder.state_dict(), "optimizer": self.optimizer.state_dict()}
+        with atomic(run / "checkpoint.pt") as part:
+            torch.save(state, part)
+
+    def resume(self, run: Path) -> int:
+        """Takes a checkpoint up if there is one; returns the next step."""
+        path = run / "checkpoint.pt"
+        if not path.is_file():
+            return 0
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.binder.load_state_dict(state["binder"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        log.info("resuming at step %d from %s", state["step"], path)
+        return state["step"]
+
+    def _contexts(self, prompts: torch.Tensor, lengths: torch.Tensor, phase: int) -> torch.Tensor:
+        p, owner = training_prompt(prompts, lengths, self.binder.absorbent, self.method["absorbent"])
+        bypassed = phase == 1 and self.method["phase1_block_binders"] == "bypassed"
+        return bind(p, owner, [self.binder], self.model.blocks, per_block=not bypassed)
+
+    def _squared_error(self, x_0, noise, sigma: torch.Tensor, contexts: torch.Tensor) -> torch.Tensor:
+        """Flow matching: x_s = (1 - s) x_0 + s eps, target eps - x_0. The mean squared error of each example, [B]."""
+        s = self._to(sigma).view(-1, 1, 1, 1, 1)
+        velocity = self.model((1 - s) * x_0 + s * noise, 1000 * self._to(sigma), contexts)
+        return (velocity.float() - (noise - x_0)).square().mean(dim=(1, 2, 3, 4))
+
+    def _learning_rate(self, step: int) -> float:
+        return self.learning_rate / 3 if step < self.warmup else self.learning_rate
+
+    def _to(self, values: torch.Tensor) -> torch.Tensor:
+        return values.to(self.device, torch.float32)
+
+
+def _finished(entry: dict) -> int:
+    """How many steps were done when an entry was written."""
+    return entry["step"] + ("loss" in entry)
+
+
+def _load_examples(settings: dict, latents, prompts, model: BlockwiseTransformer, device) -> Examples:
+    (embeds, _), length, method = load_embeds(prompts), settings["text_length"], settings["method"]
+    room = method["absorbent_tokens"] if method["absorbent"] == "appended" else 0
+    longest = max(map(len, embeds))
+    if longest > length - room:
+        raise InputError(
+            f"{prompts}: a prompt of {longest} tokens leaves no room for {room} absorbent ones in {length}"
+        )
+    tensors = load_file(latents)
+    media = tensors["frames"] if settings["data"] == "frames" else tensors["clip"][None]
+    if len(media) not in (1, len(embeds)):
+        raise InputError(f"{prompts}: {len(embeds)} prompts for {len(media)} frames of {latents}; each frame has one")
+    with torch.no_grad():
+        dtype = next(model.project_text.parameters()).dtype
+        p = torch.cat([model.project(pad_embeds([e.to(device, dtype)], length)).float() for e in embeds])
+    pairs = tuple((i % len(media), i) for i in range(len(embeds)))
+    trained_on = pairs if method["diversified"] else tuple(dict.fromkeys((i, 0) for i, _ in pairs))
+    return Examples(media.to(device), p, torch.tensor([len(e) for e in embeds]), trained_on, pairs)
+
+
+def _new_binder(settings: dict, examples: Examples, transformer, start_from) -> ConceptBinder:
+    """The binder at step 0. An absorbent token starts as what it replaces, so training begins at the base model."""
+    method, (dim, blocks) = settings["method"], transformer_shape(transformer)
+    torch.manual_seed(settings["training"]["seed"])
+    absorbent = 0 if method["absorbent"] == "none" else method["absorbent_tokens"]
+    dual = settings["stage"] == 2
+    gate = {"gate": method["gate"], "gate_weighs": method["gate_weighs"]} if dual else {}
+    binder = ConceptBinder(BinderSpec(dim, blocks, dual, absorbent, method["per_block"], **gate))
+    if dual:
+        generator = _generator(settings["training"]["seed"], 4, 0)
+        binder.start_from(load_binder(start_from, dim, blocks)[0], method["temporal_start"], generator)
+    elif absorbent:
+        place = -1 if method["absorbent"] == "appended" else int(examples.lengths[0]) - 1
+        binder.absorbent.data.copy_(examples.prompts[0, place].expand(absorbent, dim))
+    return binder
+
+
+def _end_with_launcher() -> None:
+    """A process of several is told to stop when accelerate's launcher, which holds the cards, dies; on Linux."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def _generator(*key: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1))
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes: of the accelerator where torch counts them, else of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,147 @@
+"""The components of a Wan text-to-video model, each loaded alone from its folder, and what they compute.
+
+A caller holds one at a time: load, use, drop.
+"""
+
+import gc
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import cpu_offload, init_empty_weights
+from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+from transformers import UMT5EncoderModel
+
+from bico import InputError
+from bico.files import atomic
+
+
+def load_transformer(folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none") -> nn.Module:
+    return _load(WanTransformer3DModel, folder, device, dtype, offload)
+
+
+def load_vae(folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none") -> AutoencoderKLWan:
+    """With offloading the VAE works in tiles: its activations, not its weights, are what is large."""
+    vae = _load(AutoencoderKLWan, folder, device, dtype, "none")
+    if offload != "none":
+        vae.enable_tiling()
+    return vae
+
+
+def load_text_encoder(folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none") -> nn.Module:
+    return _load(UMT5EncoderModel, folder, device, dtype, offload)
+
+
+def load_text_projection(folder: str | Path, device: torch.device, dtype: torch.dtype) -> nn.Module:
+    """The transformer's text projection alone, e [B, L, E] to p [B, L, D], without loading the rest of it."""
+    folder, prefix = _checked(folder), "condition_embedder.text_embedder."
+    with init_empty_weights():
+        empty = WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(folder, local_files_only=True))
+    projection = empty.condition_embedder.text_embedder
+    tensors = {}
+    for shard in sorted(folder.glob("*.safetensors")):
+        with safe_open(shard, "pt") as file:
+            tensors |= {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
+    projection.load_state_dict(tensors, strict=True, assign=True)
+    return projection.to(device, dtype).eval().requires_grad_(False)
+
+
+def transformer_shape(folder: str | Path) -> tuple[int, int]:
+    """D and N of a transformer, from its config."""
+    config = json.loads((_checked(folder) / "config.json").read_text("utf-8"))
+    return config["num_attention_heads"] * config["attention_head_dim"], config["num_layers"]
+
+
+def release() -> None:
+    """Gives the memory of dropped models back."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@torch.no_grad()
+def encode_video(vae: AutoencoderKLWan, frames: np.ndarray) -> torch.Tensor:
+    """Frames uint8 [F, H, W, 3] to normalised latents [C, F', H', W'] in float32 on the CPU: the posterior's mode,
+    less the VAE's mean, over its standard deviation."""
+    pixels = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].to(vae.device, torch.float32) / 127.5 - 1
+    latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode().float()
+    mean, std = _latent_statistics(vae, latents)
+    return ((latents - mean) / std)[0].cpu()
+
+
+@torch.no_grad()
+def decode_video(vae: AutoencoderKLWan, latents: torch.Tensor) -> np.ndarray:
+    """Normalised latents [C, F', H', W'] to frames uint8 [F, H, W, 3]."""
+    latents = latents[None].to(vae.device, torch.float32)
+    mean, std = _latent_statistics(vae, latents)
+    pixels = vae.decode((latents * std + mean).to(vae.dtype), return_dict=False)[0][0].float()
+    return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).cpu().numpy()
+
+
+@torch.no_grad()
+def encode_tokens(
+    text_encoder: nn.Module, prompts: Iterable[Sequence[int]], text_length: int, device: torch.device
+) -> list[torch.Tensor]:
+    """Prompts as token ids to their embeds, each [tokens, E] on the CPU: padded to `text_length`, run through the
+    encoder in one pass with the padding masked, and cut back to the prompt's own tokens, as Wan does."""
+    embeds = []
+    for tokens in prompts:
+        if len(tokens) > text_length:
+            raise InputError(f"a prompt of {len(tokens)} tokens; the text encoder takes at most {text_length}")
+        ids = torch.full((1, text_length), text_encoder.config.pad_token_id or 0, device=device)
+        ids[0, : len(tokens)] = torch.tensor(tokens, device=device)
+        mask = (torch.arange(text_length, device=device) < len(tokens)).long()[None]
+        hidden = text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
+        embeds.append(hidden[0, : len(tokens)].cpu())
+    return embeds
+
+
+def pad_embeds(embeds: Sequence[torch.Tensor], text_length: int) -> torch.Tensor:
+    """Prompt embeds [tokens, E] each to one e [B, L, E], zero behind each prompt's own tokens."""
+    padded = embeds[0].new_zeros(len(embeds), text_length, embeds[0].shape[-1])
+    for row, prompt in zip(padded, embeds, strict=True):
+        row[: len(prompt)] = prompt
+    return padded
+
+
+def save_embeds(path: str | Path, embeds: Sequence[torch.Tensor], prompts_sha256: str) -> None:
+    """Writes prompt embeds [tokens, E] each, one behind the other, and the digest of the prompts they are of."""
+    tensors = {"embeds": torch.cat(list(embeds)), "lengths": torch.tensor([len(prompt) for prompt in embeds])}
+    with atomic(path) as part:
+        save_file(tensors, part, metadata={"prompts_sha256": prompts_sha256})
+
+
+def load_embeds(path: str | Path) -> tuple[list[torch.Tensor], str]:
+    """Reads what `save_embeds` wrote: the embeds, and the digest of the prompts."""
+    with safe_open(path, "pt") as file:
+        embeds, lengths = file.get_tensor("embeds"), file.get_tensor("lengths")
+        return list(embeds.split(lengths.tolist())), file.metadata()["prompts_sha256"]
+
+
+def _latent_statistics(vae: AutoencoderKLWan, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    shape = (1, -1, 1, 1, 1)
+    return like.new_tensor(vae.config.latents_mean).view(shape), like.new_tensor(vae.config.latents_std).view(shape)
+
+
+def _checked(folder: str | Path) -> Path:
+    """Asked for a folder that is not there, from_pretrained would try the hub, for half a minute."""
+    if not (Path(folder) / "config.json").is_file():
+        raise InputError(f"{folder}: no model here, config.json is missing; get the weights with `snakemake weights`")
+    return Path(folder)
+
+
+def _load(kind, folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str):
+    dtype_argument = {"dtype" if kind is UMT5EncoderModel else "torch_dtype": dtype}
+    folder = _checked(folder)
+    model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **dtype_argument)
+    if missing := sorted(info["missing_keys"]):
+        raise InputError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
+    model.eval().requires_grad_(False)
+    if offload == "cpu" and device.type != "cpu":
+        return cpu_offload(model, device)
+    return model.to(device)

@@ -1,0 +1,37 @@
+"""python scripts/prompts.py --media boat.mp4 --concept boat --phrases boat.json --output boat_prompts.csv \\
+    --report boat_prompts.report.json --settings '{"writer": "vlm"}' --vlm Qwen2.5-VL-7B-Instruct
+
+Writes the training prompts of a video or an image, `count` of them, or of a zip of frames, one spatial prompt each.
+Without a model: --settings '{"writer": "template"}'. The report holds the shares of prompts that keep all their key
+phrases. Settings: writer, count, seed, temperature, top_k, top_p, max_new_tokens, attempts, dtype.
+"""
+
+from bico.command import add_compute_arguments, parser, run, settings_argument
+from bico.writer import SETTINGS, write_training_prompts
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument(
+        "--media", required=True, help="a video, an image, or frames as scripts/frames.py writes them"
+    )
+    arguments.add_argument("--concept", required=True, help="the concept's name: the folder in the frames' paths")
+    arguments.add_argument("--phrases", required=True, help="the concept file of scripts/concepts.py")
+    arguments.add_argument("--output", required=True, help="the prompts to write (.csv)")
+    arguments.add_argument("--report", required=True, help="the report to write (.json)")
+    arguments.add_argument("--settings", type=settings_argument, default={})
+    arguments.add_argument("--vlm", nargs="?", help="manifest or folder of a Qwen2_5_VLForConditionalGeneration")
+    add_compute_arguments(arguments)
+    given = arguments.parse_args()
+    settings = {"writer": "vlm", "count": 60} | given.settings
+    if unknown := settings.keys() - set(SETTINGS):
+        arguments.error(f"--settings has {', '.join(sorted(unknown))}; allowed: {', '.join(SETTINGS)}")
+    if settings["writer"] not in ("vlm", "template") or (settings["writer"] == "vlm" and not given.vlm):
+        arguments.error(f"the writer is {settings['writer']!r}; allowed: template, or vlm with --vlm")
+    compute = {"device": given.device, "offload": given.offload}
+    files = (given.media, given.concept, given.phrases, given.vlm, given.output, given.report)
+    write_training_prompts(settings, *files, compute)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,31 @@
+"""python scripts/render.py --bound bound.safetensors --transformer TRANSFORMER --vae VAE --output seed0.mp4 \\
+    --made seed0.mp4.json --settings settings.json
+
+Renders a bound prompt to a video, or to an image when the output ends in .png, and says what made it.
+"""
+
+from bico.command import add_compute_arguments, parser, run, settings_argument
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--bound", required=True, help="a bound prompt")
+    arguments.add_argument("--transformer", required=True, help="manifest or folder of a WanTransformer3DModel")
+    arguments.add_argument("--vae", required=True, help="manifest or folder of an AutoencoderKLWan")
+    arguments.add_argument("--output", required=True)
+    arguments.add_argument("--made", required=True, help="the provenance, a JSON file")
+    arguments.add_argument("--settings", type=settings_argument, required=True)
+    add_compute_arguments(arguments, saves=True)
+    given = arguments.parse_args()
+
+    from bico.devices import pick_device, pick_dtype
+    from bico.render import render
+
+    device = pick_device(given.device)
+    dtypes = (pick_dtype(given.settings["dtype"], device), pick_dtype(given.settings["vae_dtype"], device))
+    files = (given.bound, given.transformer, given.vae, given.output, given.made)
+    render(given.settings, *files, device, dtypes, given.offload, given.checkpoint_minutes)
+
+
+if __name__ == "__main__":
+    run(main)

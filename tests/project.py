@@ -1,0 +1,110 @@
+"""A small project that a test may run: two sources, four compositions, the embedded model."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from bico.video import write_video
+from tests.conftest import ROOT
+
+CONCEPTS = """concept,source,spatial,temporal
+red,media/red.png,a red square; a grey wall,
+slide,media/slide.mp4,a blue square,slides to the right
+"""
+COMPOSITIONS = """composition,prompt,seeds,steps,frames
+both,[A red square](red) [slides to the right](slide) in the snow.,0,2,
+template,# # in the snow. | [A red square](red) | [slides to the right](slide),0,2,
+still,[A red square](red) alone.,0,2,1
+free,Only free words.,0,2,
+"""
+MODEL = {"height": 32, "width": 48, "frames": 9, "text_length": 64, "negative_prompt": "模糊", "steps": 2}
+CONFIG = {
+    "model": "model.yaml",
+    "prompts": {"writer": "template", "count": 3},
+    "training": {
+        "iterations": 4,
+        "validations": 1,
+        "learning_rate": 0.001,
+        "batch_size_frames": 2,
+        "batch_size_clips": 2,
+    },
+}
+
+
+def clean_environment() -> dict[str, str]:
+    """As a person's, who has activated the virtual environment."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "PYTHONPATH"))}
+    return clean | {"PATH": f"{Path(sys.executable).parent}:{clean['PATH']}"}
+
+
+def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor", *arguments]
+    options = {"env": clean_environment() | environment, "capture_output": True, "text": True, "timeout": 900}
+    return subprocess.run(command, cwd=folder, **options)
+
+
+def succeed(folder: Path, *arguments: str, **environment: str) -> str:
+    done = snakemake(folder, *arguments, **environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def make_project(folder: Path, embedded: Path) -> None:
+    """Copies the workflow into `folder`, beside a small manifest and a model file of the embedded model; makes its
+    weights' manifests."""
+    for name in ("workflow", "scripts", "bico"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "environment.yml", folder)
+    (folder / "media").mkdir()
+    (folder / "config").mkdir()
+    Image.new("RGB", (64, 48), "red").save(folder / "media" / "red.png")
+    frames = np.full((12, 40, 64, 3), 90, np.uint8)
+    for i, frame in enumerate(frames):
+        frame[10:30, 2 * i : 2 * i + 16] = (20, 40, 220)
+    write_video(folder / "media" / "slide.mp4", frames, 15)
+    content = yaml.safe_load((ROOT / "config" / "models" / "embedded.yaml").read_text("utf-8"))
+    content["components"] = {name: {"path": str(embedded / name)} for name in content["components"]}
+    (folder / "model.yaml").write_text(yaml.safe_dump(content | MODEL, allow_unicode=True), "utf-8")
+    (folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG), "utf-8")
+    (folder / "config" / "concepts.csv").write_text(CONCEPTS, "utf-8")
+    (folder / "config" / "compositions.csv").write_text(COMPOSITIONS, "utf-8")
+    succeed(folder, "weights")
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def results(folder: Path) -> dict[str, object]:
+    """What lies in a results folder, less logs and benchmarks, and less what is true of one run only."""
+    found = {}
+    for path in sorted((folder / "results").rglob("*")):
+        name = path.relative_to(folder / "results").as_posix()
+        if path.is_file() and not name.startswith(("logs/", "benchmarks/")) and not _is_of_one_run(path):
+            found[name] = _content(path)
+    return found
+
+
+def _is_of_one_run(path: Path) -> bool:
+    """The lock of a run; or a part that a killed writer left behind, removed when its file is written much later."""
+    if path.name == "lock" and path.parents[1].name == ".runs":
+        return True
+    return re.fullmatch(r"\..*\.[0-9a-f]{8}\.part\.\w+", path.name) is not None
+
+
+def _content(path: Path):
+    if path.suffix != ".jsonl":
+        return path.read_bytes()
+    measured = ("steps_per_second", "peak_memory_gb")
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in entry.items() if key not in measured} for entry in entries]

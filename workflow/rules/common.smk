@@ -1,0 +1,130 @@
+# Parsed again by every job: nothing here may import torch.
+import sys
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(workflow.basedir).resolve().parent
+sys.path.insert(0, str(ROOT))
+
+from bico import InputError
+from bico.command import hand_over
+from bico.pipeline import Pipeline
+from snakemake.exceptions import WorkflowError
+
+try:
+    pipeline = Pipeline.load(config, thorough=workflow.is_main_process)
+except InputError as problem:
+    raise WorkflowError(str(problem)) from None
+
+RESULTS = pipeline.config["results"]
+CONCEPT = f"{RESULTS}/concepts/{{concept}}"
+BINDERS = f"{RESULTS}/{{method}}/binders/{{concept}}"
+COMPOSITION = f"{RESULTS}/{{method}}/compositions/{{composition}}"
+
+# No cause to re-run, so in the environment and not in any params.
+hand_over(pipeline.compute(), ROOT)
+
+# Signals go to a job's whole process group. Its script saves and leaves; the shell waits for that, and the log stays
+# open until the last word.
+shell.prefix(
+    "set -euo pipefail; trap : INT TERM; keep_log() {{ trap '' INT TERM; exec tee \"$1\"; }}; "
+)
+
+
+wildcard_constraints:
+    concept="[A-Za-z0-9_-]+",
+    composition="[A-Za-z0-9_-]+",
+    method="[A-Za-z0-9_-]+",
+    seed=r"\d+",
+    stage="[12]",
+
+
+def stage(script, settings):
+    """The params of a rule: a function of the wildcards alone, whose value is all that the stage depends on besides
+    its inputs."""
+
+    def parameters(wildcards):
+        return pipeline.parameters(script, settings(wildcards))
+
+    return parameters
+
+
+def grows(amount):
+    """A resource that a retry asks more of: `amount`, or what it returns, times the attempt. For memory and time."""
+
+    def resource(wildcards, attempt):
+        return attempt * (amount() if callable(amount) else amount)
+
+    return resource
+
+
+@cache
+def require_weights():
+    """Missing weights stop the workflow before any job starts."""
+    try:
+        pipeline.require_weights()
+    except InputError as problem:
+        raise WorkflowError(str(problem)) from None
+
+
+def weights(component):
+    """The manifest of a component's weights, as an input."""
+
+    def manifest(wildcards):
+        require_weights()
+        return local(pipeline.model.manifest(component).as_posix())
+
+    return manifest
+
+
+def everything(wildcards):
+    """Asks for the weights again: where results exist, Snakemake takes them for sources if their inputs raise."""
+    require_weights()
+    return pipeline.page()
+
+
+def clip(wildcards):
+    return pipeline.clip(wildcards.concept)
+
+
+def binder(method, concept):
+    """The binder with which a concept is composed; a file that the user gave lies here, whatever the storage."""
+    path = pipeline.binder(method, concept)
+    return local(path) if pipeline.manifest.concepts[concept].binder else path
+
+
+def linked(wildcards):
+    """The concepts that a composition links, in the order of its prompt."""
+    return pipeline.manifest.compositions[wildcards.composition].concepts
+
+
+def source_clips(wildcards):
+    return [
+        pipeline.clip(concept) for concept in pipeline.sources(wildcards.composition)
+    ]
+
+
+def training_prompts(stage_number):
+    def embeds(wildcards):
+        return pipeline.training_prompts(
+            wildcards.method, wildcards.concept, stage_number
+        )
+
+    return embeds
+
+
+def vlm_if(asked):
+    """The vision-language model as an input where it is asked, nothing elsewhere."""
+
+    def manifest(wildcards):
+        return weights("vlm")(wildcards) if asked(wildcards) else []
+
+    return manifest
+
+
+def asks_for_phrases(wildcards):
+    return not pipeline.manifest.concepts[wildcards.concept].spatial
+
+
+def asks_for_prompts(wildcards):
+    return pipeline.config["prompts"]["writer"] == "vlm"

@@ -1,0 +1,44 @@
+rule trim:
+    input:
+        source=lambda wildcards: local(
+            pipeline.manifest.concepts[wildcards.concept].source
+        ),
+    output:
+        clip=f"{CONCEPT}/{{concept}}.{{suffix}}",
+    log:
+        f"{RESULTS}/logs/trim/{{concept}}.{{suffix}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/trim/{{concept}}.{{suffix}}.tsv"
+    wildcard_constraints:
+        suffix="mp4|png",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=grows(4000),
+        runtime=grows(30),
+    params:
+        stage=stage("trim", lambda wildcards: pipeline.trim_settings(wildcards.concept)),
+    shell:
+        "python scripts/trim.py --source {input.source:q} --output {output.clip:q}"
+        " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
+
+
+rule frames:
+    input:
+        clip=f"{CONCEPT}/{{concept}}.mp4",
+    output:
+        frames=f"{CONCEPT}/{{concept}}.frames.zip",
+    log:
+        f"{RESULTS}/logs/frames/{{concept}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/frames/{{concept}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=grows(2000),
+        runtime=grows(30),
+    params:
+        stage=stage("frames", lambda wildcards: {}),
+    shell:
+        "python scripts/frames.py --clip {input.clip:q} --folder {wildcards.concept:q}"
+        " --output {output.frames:q} 2>&1 | keep_log {log:q}"
