@@ -45,7 +45,7 @@ def undisturbed(tmp_path_factory, embedded) -> Path:
     make_project(folder, embedded)
     config = CONFIG | {"compute": {"device": "cpu", "checkpoint_minutes": 1e-6}}
     config["training"] = config["training"] | {"iterations": 60}
-    config["prompts"] = {"writer": "vlm", "count": 12, "max_new_tokens": 24, "attempts": 0}
+    config["prompts"] = {"writer": "vlm", "count": 30, "max_new_tokens": 12, "attempts": 0}
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "config" / "compositions.csv").write_text(COMPOSITIONS.replace(",0,2,", ",0,12,"))
     shutil.copytree(folder, folder.parent / "fresh")
