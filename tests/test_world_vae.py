@@ -49,7 +49,7 @@ def test_a_whole_clip_at_once_is_coded_as_by_the_model_in_chunks(vae, frames):
     shaken(vae)
     mean, log_variance = encode_clip(vae, pixels)
     posterior = vae.encode(pixels).latent_dist
-    assert mean.shape == (2, 4, 1 + frames // 4, 8, 8)
+    assert mean.shape == (2, 4, 1 + frames // 4, 4, 4)
     torch.testing.assert_close(mean, posterior.mean, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(log_variance, posterior.logvar, atol=1e-5, rtol=1e-4)
     seen = decode_clip(vae, mean)
@@ -154,7 +154,7 @@ def test_what_is_written_is_what_the_pipeline_loads(tmp_path):
     vae = load_vae(tmp_path / "vae", torch.device("cpu"), torch.float32)
     clip = render(sample_scene(np.random.default_rng(0)))
     latents = encode_video(vae, clip)
-    assert latents.shape == (4, 1 + FRAMES // 4, 16, 16)
+    assert latents.shape == (4, 1 + FRAMES // 4, 8, 8)
     assert decode_video(vae, latents).shape == clip.shape
 
 

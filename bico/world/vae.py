@@ -1,6 +1,6 @@
 """The world's VAE: an AutoencoderKLWan trained on the world's own clips, drawn as they are needed.
 
-It halves space and time twice (4x each). Training passes whole clips through its layers at once (`encode_clip`,
+It takes patches of 2 x 2 pixels as Wan2.2's does, and halves space and time twice: 8x in space, 4x in time. Training passes whole clips through its layers at once (`encode_clip`,
 `decode_clip`), which gives what the model's own `encode` and `decode` give in chunks of four frames through their
 caches, but faster and with gradients. It starts as a model of single frames: every causal convolution has weight in its
 last tap alone, time is halved by taking the later frame and doubled by repeating it. So a frame of a clip is coded as
@@ -21,7 +21,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKLWan
-from diffusers.models.autoencoders.autoencoder_kl_wan import WanAttentionBlock, WanResample, WanResidualBlock
+from diffusers.models.autoencoders.autoencoder_kl_wan import (
+    WanAttentionBlock,
+    WanResample,
+    WanResidualBlock,
+    patchify,
+    unpatchify,
+)
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -38,9 +44,9 @@ from bico.world.scene import FRAMES, render, sample_scene
 
 SETTINGS = {
     "seed": 0,
-    "base_dim": 16,
-    "decoder_base_dim": 16,
-    "z_dim": 8,
+    "base_dim": 32,
+    "decoder_base_dim": 48,
+    "z_dim": 24,
     "num_res_blocks": 1,
     # Stages: steps, and the lengths of the clips (1: single frames) of which each step draws one.
     "stages": [[6000, [1]], [5000, [1, 5, 9]], [3000, [5, 9, 17, 33]], [1500, [17, 33, 81]]],
@@ -68,8 +74,10 @@ def new_vae(settings: dict) -> AutoencoderKLWan:
     torch.manual_seed(settings["seed"])
     sizes = {name: settings[name] for name in ("base_dim", "decoder_base_dim", "z_dim", "num_res_blocks")}
     statistics = {"latents_mean": [0.0] * settings["z_dim"], "latents_std": [1.0] * settings["z_dim"]}
+    pixels = {"patch_size": _PATCH, "in_channels": 3 * _PATCH**2, "out_channels": 3 * _PATCH**2}
     halving = {"dim_mult": [1, 2, 4], "temperal_downsample": [True, True]}
-    vae = AutoencoderKLWan(**sizes, **halving, **statistics, scale_factor_spatial=4, scale_factor_temporal=4)
+    scales = {"scale_factor_spatial": 4 * _PATCH, "scale_factor_temporal": 4}
+    vae = AutoencoderKLWan(**sizes, **pixels, **halving, **statistics, **scales)
     for module in vae.modules():
         if isinstance(module, nn.Conv3d):
             module.weight.data[:, :, :-1] = 0
@@ -80,7 +88,7 @@ def new_vae(settings: dict) -> AutoencoderKLWan:
 
 @torch.no_grad()
 def _pass_colours(vae: AutoencoderKLWan) -> None:
-    """Lets the colours of 4 x 4 pixels through from the start, which a random model with such norms takes minutes to
+    """Lets the colours of 8 x 8 pixels through from the start, which a random model with such norms takes minutes to
     learn: residual branches begin at zero, the colours go in channels 0 to 2 and negated in 3 to 5 (silu(x) - silu(-x)
     is x), and the constant in channel 6 keeps the norms from taking their size away. The posterior starts narrow."""
     for module in vae.modules():
@@ -96,13 +104,18 @@ def _pass_colours(vae: AutoencoderKLWan) -> None:
             _zero(module.time_conv)
             copies = module.time_conv.out_channels // module.dim
             module.time_conv.weight[:, :, -1, 0, 0] = torch.eye(module.dim).repeat(copies, 1)
-    for coder, scale in ((vae.encoder, 0.5), (vae.decoder, 1.1)):
+    _zero(vae.encoder.conv_out, 3)
+    _zero(vae.decoder.conv_out)
+    for coder in (vae.encoder, vae.decoder):
         _zero(coder.conv_in, _CARRIED)
-        _zero(coder.conv_out, 3)
-        for k in range(3):
-            for place, sign in ((k, 1), (k + 3, -1)):
-                coder.conv_in.weight[place, k, -1, 1, 1] = sign
-                coder.conv_out.weight[k, place, -1, 1, 1] = sign * scale
+    for k in range(3):
+        patch = slice(k * _PATCH**2, (k + 1) * _PATCH**2)  # the places of a colour's pixels among the channels
+        for place, sign in ((k, 1), (k + 3, -1)):
+            vae.encoder.conv_in.weight[place, patch, -1, 1, 1] = sign / _PATCH**2
+            vae.encoder.conv_out.weight[k, place, -1, 1, 1] = sign * 0.5
+            vae.decoder.conv_in.weight[place, k, -1, 1, 1] = sign
+            vae.decoder.conv_out.weight[patch, place, -1, 1, 1] = sign * 1.1
+    for coder in (vae.encoder, vae.decoder):
         coder.conv_in.bias[_CARRIED - 1] = 4
     z = vae.config.z_dim
     vae.encoder.conv_out.weight[z:] = 0
@@ -113,6 +126,7 @@ def _pass_colours(vae: AutoencoderKLWan) -> None:
 
 
 _CARRIED = 7  # channels
+_PATCH = 2  # pixels
 
 
 def _zero(conv: nn.Module, rows: int | None = None) -> None:
@@ -130,9 +144,9 @@ def _carry(conv: nn.Module, taps: slice = slice(None)) -> None:
 
 def encode_clip(vae: AutoencoderKLWan, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixels [B, 3, 1 + 4 k, H, W] from -1 to 1 to the posterior's mean and logarithm of the variance, each
-    [B, C, 1 + k, H / 4, W / 4]: as `vae.encode`."""
+    [B, C, 1 + k, H / 8, W / 8]: as `vae.encode`."""
     encoder = vae.encoder
-    x = _conv(encoder.conv_in, pixels)
+    x = _conv(encoder.conv_in, patchify(pixels.contiguous(), vae.config.patch_size))
     for layer in encoder.down_blocks:
         x = _layer(layer, x)
     x = _ends(encoder, _middle(encoder.mid_block, x))
@@ -141,14 +155,14 @@ def encode_clip(vae: AutoencoderKLWan, pixels: torch.Tensor) -> tuple[torch.Tens
 
 
 def decode_clip(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:
-    """Latents [B, C, 1 + k, h, w], not normalised, to pixels [B, 3, 1 + 4 k, 4 h, 4 w]: as `vae.decode`, but without
+    """Latents [B, C, 1 + k, h, w], not normalised, to pixels [B, 3, 1 + 4 k, 8 h, 8 w]: as `vae.decode`, but without
     its clamping, which has no gradient."""
     decoder = vae.decoder
     x = _middle(decoder.mid_block, _conv(decoder.conv_in, _conv(vae.post_quant_conv, latents)))
     for block in decoder.up_blocks:
         for layer in (*block.resnets, *(block.upsamplers or ())):
             x = _layer(layer, x)
-    return _ends(decoder, x).float()
+    return unpatchify(_ends(decoder, x).float().contiguous(), vae.config.patch_size)
 
 
 def _layer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
