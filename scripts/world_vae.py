@@ -43,8 +43,8 @@ def main() -> None:
         write_json(given.report, evaluate(vae, given.scenes))
         return
     train(
-        given.settings, given.output, given.log, given.device, given.precision, given.minutes,
-        given.checkpoint_minutes, given.workers, given.start_from,
+        given.settings, given.output, given.log, given.device, given.precision, given.start_from,
+        minutes=given.minutes, checkpoint_minutes=given.checkpoint_minutes, workers=given.workers,
     )  # fmt: skip
 
 

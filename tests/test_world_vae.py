@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from bico import Stopped
 from bico.wan import decode_video, encode_video, load_vae
 from bico.world import vae as module
+from bico.world.learning import Learner
 from bico.world.scene import FRAMES, render, sample_scene
 from bico.world.vae import SETTINGS, Clips, decode_clip, encode_clip, evaluate, measure_latents, new_vae, train
 
@@ -129,16 +130,16 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     with pytest.raises(Stopped):
         trained(tmp_path / "pieces", settings, minutes=0)
     (run,) = (tmp_path / "pieces" / ".runs" / "vae").glob("*/")
-    assert load_vae(run / "vae", torch.device("cpu"), torch.float32)
+    assert load_vae(run / "model", torch.device("cpu"), torch.float32)
 
-    original = module._Training.step
+    original = Learner.step
 
     def killed(self, step, frames):
         if step == 5:
             raise KeyboardInterrupt
         return original(self, step, frames)
 
-    monkeypatch.setattr(module._Training, "step", killed)
+    monkeypatch.setattr(Learner, "step", killed)
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "pieces", settings, checkpoint_minutes=0)
     monkeypatch.undo()

@@ -1,20 +1,15 @@
 """The world's VAE: an AutoencoderKLWan trained on the world's own clips, drawn as they are needed.
 
-It takes patches of 2 x 2 pixels as Wan2.2's does, and halves space and time twice: 8x in space, 4x in time. Training passes whole clips through its layers at once (`encode_clip`,
-`decode_clip`), which gives what the model's own `encode` and `decode` give in chunks of four frames through their
-caches, but faster and with gradients. It starts as a model of single frames: every causal convolution has weight in its
-last tap alone, time is halved by taking the later frame and doubled by repeating it. So a frame of a clip is coded as
-if it stood alone, and training can begin on frames, whose convolutions are two-dimensional.
-
-Every random choice of a step is drawn from generators seeded by (seed, step), so a resumed run sees the same.
+It takes patches of 2 x 2 pixels as Wan2.2's does, and halves space and time twice: 8x in space, 4x in time. Training
+passes whole clips through its layers at once (`encode_clip`, `decode_clip`), which gives what the model's own `encode`
+and `decode` give in chunks of four frames through their caches, but faster and with gradients. It starts as a model of
+single frames: every causal convolution has weight in its last tap alone, time is halved by taking the later frame and
+doubled by repeating it. So a frame of a clip is coded as if it stood alone, and training can begin on frames, whose
+convolutions are two-dimensional.
 """
 
 import math
-import shutil
-import tempfile
-import time
 from collections import defaultdict
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,41 +24,34 @@ from diffusers.models.autoencoders.autoencoder_kl_wan import (
     unpatchify,
 )
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
-from bico.command import progress
 from bico.devices import pick_device, pick_dtype
-from bico.files import atomic, write_text
-from bico.provenance import file_digest, versions
-from bico.runs import Journal, hold, until_stopped
+from bico.provenance import file_digest
 from bico.wan import decode_video, encode_video
 from bico.world import scene as world
 from bico.world.captions import agreement, words_of
+from bico.world.learning import LEARNING, Learner, checked, learn
 from bico.world.oracle import colour_distance, look
 from bico.world.scene import FRAMES, render, sample_scene
 
-SETTINGS = {
-    "seed": 0,
-    "base_dim": 32,
-    "decoder_base_dim": 48,
-    "z_dim": 24,
+SETTINGS = LEARNING | {
+    "base_dim": 24,
+    "decoder_base_dim": 32,
+    "z_dim": 16,
     "num_res_blocks": 1,
     # Stages: steps, and the lengths of the clips (1: single frames) of which each step draws one.
-    "stages": [[6000, [1]], [5000, [1, 5, 9]], [3000, [5, 9, 17, 33]], [1500, [17, 33, 81]]],
+    "stages": [[2500, [1]], [4000, [1, 5, 9]], [2500, [9, 17, 33]], [1200, [33, 81]]],
     "frames_per_step": 32,
     "learning_rate": 7e-4,  # at 2e-3 the whole frame's colour trembles
-    "warmup": 100,  # steps
-    "decay": 0.3,  # the share of the steps, at the end, over which the learning rate falls to 0
     "edges": 0.5,  # the weight of the differences between neighbouring pixels
     "colour": 1.0,  # the weight of the means of squares of 8 x 8 pixels
     "kl": 1e-5,
-    "average": 0.999,  # of the weights over the steps: how much of it each step keeps
     "statistics": 64,  # clips that the latents' mean and standard deviation are measured on
 }
 HELD_OUT = 700_000  # the seed of the first scene that is never trained on
 FRAMES_OF_A_SCENE = 2  # where single frames are trained on: drawing several of a scene is cheaper
 _EPSILON = 0.02  # of the Charbonnier loss; pixels go from -1 to 1
-_LOG_EVERY = 20  # steps
 
 
 # The model
@@ -261,134 +249,51 @@ class Clips(Dataset):
 
 def train(
     settings: dict, output: str | Path, log_file: str | Path, device: str = "auto", precision: str = "bfloat16",
-    minutes: float = math.inf, checkpoint_minutes: float = 5.0, workers: int = 0, start_from: str | Path | None = None,
+    start_from: str | Path | None = None, **pieces,
 ) -> None:  # fmt: skip
     """Trains the VAE and writes it, in diffusers' layout, and its JSONL log.
 
-    settings: what is to differ from SETTINGS. precision: of autocast. workers: processes that draw clips. start_from:
-    a VAE to begin with. Resumes after a kill, to the same bits on the same machine. Raises Stopped when it was told to
-    stop, or after so many minutes; what it has learned until then lies in the run's folder (see `bico.runs`) as vae/.
+    settings: what is to differ from SETTINGS. precision: of autocast. start_from: a VAE to begin with. pieces: as
+    `bico.world.learning.learn` takes them.
     """
-    settings, began = _checked(settings), time.monotonic()
+    settings = checked(settings, SETTINGS)
     start = {name: file_digest(Path(start_from) / name) for name in _FILES} if start_from else None
     drawn_by = file_digest(world.__file__)
     made_from = {"settings": settings, "start_from": start, "world": drawn_by, "precision": precision}
-    with hold({**made_from, "versions": versions("torch", "diffusers")}, output, log_file) as run:
-        if run is None:
-            return
-        training = _Training(settings, pick_device(device), pick_dtype(precision, pick_device(device)), start_from)
-        first = training.resume(run)
-        journal = Journal(run / "log.jsonl", keep=lambda entry: entry["step"] < first)
-        data = Clips(settings)
-        clips = iter(DataLoader(data, batch_size=None, sampler=range(first, len(data)), num_workers=workers))
-        bar = progress(range(first, len(data)), "vae", "step", initial=first, total=len(data))
-        over = lambda asked: asked or time.monotonic() - began > 60 * minutes  # noqa: E731
-        for step in until_stopped(bar, partial(training.checkpoint, run), checkpoint_minutes, over):
-            entry = training.step(step, next(clips))
-            if step % _LOG_EVERY == 0:
-                journal.append(entry)
-        vae = training.averaged()
-        measure_latents(vae, settings["statistics"])
-        _write(vae, output)
-        write_text(log_file, str(journal))
+    data, on = Clips(settings), pick_device(device)
+
+    def begin() -> _Learner:
+        vae = AutoencoderKLWan.from_pretrained(start_from) if start_from else new_vae(settings)
+        return _Learner(vae, settings, len(data), on, pick_dtype(precision, on))
+
+    learn(made_from, output, log_file, begin, data, **pieces)
 
 
 _FILES = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
-def _checked(settings: dict) -> dict:
-    if strangers := set(settings) - set(SETTINGS):
-        raise ValueError(f"no such setting: {', '.join(sorted(strangers))}")
-    return SETTINGS | settings
+class _Learner(Learner):
+    name = "vae"
 
-
-def _write(vae: AutoencoderKLWan, folder: str | Path) -> None:
-    """In place of what lies there."""
-    folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
-        vae.save_pretrained(Path(part) / "vae")
-        shutil.rmtree(folder, ignore_errors=True)
-        (Path(part) / "vae").rename(folder)
-
-
-class _Training:
-    """The state of a run, and one step of it."""
-
-    def __init__(self, settings: dict, device: torch.device, dtype: torch.dtype, start_from: str | Path | None):
-        self.settings, self.device, self.dtype = settings, device, dtype
-        vae = AutoencoderKLWan.from_pretrained(start_from) if start_from else new_vae(settings)
-        self.vae = vae.to(device).train().requires_grad_(True)
-        self.average = {name: value.detach().clone() for name, value in self.vae.state_dict().items()}
-        self.steps, self.done, self.seconds = sum(steps for steps, _ in settings["stages"]), 0, 0.0
-        self.optimizer = torch.optim.AdamW(self.vae.parameters(), betas=(0.9, 0.99), weight_decay=1e-4)
-
-    def step(self, step: int, frames: torch.Tensor) -> dict:
-        """One optimiser step on frames uint8 [B, F, H, W, 3]; returns what the log keeps of it."""
-        begun, self.done = time.monotonic(), step + 1
-        pixels = frames.to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            mean, log_variance = encode_clip(self.vae, pixels)
+    def loss(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict]:
+        """Of frames uint8 [B, F, H, W, 3]."""
+        pixels = batch.to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        with self.autocast():
+            mean, log_variance = encode_clip(self.model, pixels)
             noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(self.settings["seed"] << 32 | step))
-            seen = decode_clip(self.vae, mean + (log_variance / 2).exp() * noise.to(self.device))
+            seen = decode_clip(self.model, mean + (log_variance / 2).exp() * noise.to(self.device))
         losses = reconstruction_losses(seen, pixels)
         losses["kl"] = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
         loss = losses["pixels"] + sum(self.settings[name] * losses[name] for name in ("edges", "colour", "kl"))
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.vae.parameters(), 1.0, error_if_nonfinite=True)
-        self.optimizer.param_groups[0]["lr"] = self._learning_rate(step)
-        self.optimizer.step()
-        keep = min(self.settings["average"], (1 + step) / (10 + step))
-        for name, value in self.vae.state_dict().items():
-            self.average[name].lerp_(value, 1 - keep)
         error = (seen.detach().clamp(-1, 1) - pixels).square().mean().item() / 4
-        took = time.monotonic() - begun
-        self.seconds += took
-        return {
-            "step": step,
-            "length": frames.shape[1],
-            "loss": loss.item(),
-            **{name: value.item() for name, value in losses.items()},
-            "psnr": -10 * math.log10(max(error, 1e-10)),
-            "gradient_norm": norm.item(),
-            "took": round(took, 3),
-            "seconds": round(self.seconds, 1),
-        }
+        psnr = -10 * math.log10(max(error, 1e-10))
+        return loss, {"length": batch.shape[1], **{name: value.item() for name, value in losses.items()}, "psnr": psnr}
 
-    def averaged(self) -> AutoencoderKLWan:
-        """The VAE with the average of its weights."""
-        vae = AutoencoderKLWan.from_config(self.vae.config)
-        vae.load_state_dict(self.average)
-        return vae.to(self.device).eval().requires_grad_(False)
-
-    def checkpoint(self, run: Path) -> None:
-        state = {
-            "step": self.done,
-            "seconds": self.seconds,
-            "vae": self.vae.state_dict(),
-            "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
-        }
-        with atomic(run / "checkpoint.pt") as part:
-            torch.save(state, part)
-        _write(self.averaged(), run / "vae")
-
-    def resume(self, run: Path) -> int:
-        """Takes a checkpoint up if there is one; returns the next step."""
-        path = run / "checkpoint.pt"
-        if not path.is_file():
-            return 0
-        state = torch.load(path, map_location=self.device, weights_only=True)
-        self.vae.load_state_dict(state["vae"])
-        self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.done, self.seconds = state["step"], state["seconds"]
-        return self.done
-
-    def _learning_rate(self, step: int) -> float:
-        left = (self.steps - step) / max(self.steps * self.settings["decay"], 1)
-        return self.settings["learning_rate"] * min(1.0, (step + 1) / self.settings["warmup"], left)
+    def write(self, folder: Path, last: bool = False) -> None:
+        vae = self.averaged()
+        if last:
+            measure_latents(vae, self.settings["statistics"])
+        vae.save_pretrained(folder)
 
 
 def reconstruction_losses(seen: torch.Tensor, pixels: torch.Tensor) -> dict[str, torch.Tensor]:

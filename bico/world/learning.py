@@ -1,0 +1,156 @@
+"""How the world's models are trained: in pieces, on one machine, on examples drawn as they are needed.
+
+Every random choice of a step is drawn from generators seeded by (seed, step), so a resumed run sees the same.
+"""
+
+import copy
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+
+from bico.command import progress
+from bico.files import atomic, write_text
+from bico.provenance import versions
+from bico.runs import Journal, hold, until_stopped
+
+LEARNING = {
+    "seed": 0,
+    "learning_rate": 1e-3,
+    "warmup": 100,  # steps
+    "decay": 0.3,  # the share of the steps, at the end, over which the learning rate falls to 0
+    "weight_decay": 1e-4,
+    "average": 0.999,  # of the weights over the steps: how much of it each step keeps
+}
+_LOG_EVERY = 20  # steps
+
+
+class Learner:
+    """A model, the average of its weights, its optimiser: the state of a run. Subclasses say what an example costs.
+
+    settings: LEARNING's and the subclass's own.
+    """
+
+    name: str  # what the progress bar calls it
+
+    def __init__(self, model: nn.Module, settings: dict, steps: int, device: torch.device, dtype: torch.dtype):
+        self.settings, self.steps, self.device, self.dtype = settings, steps, device, dtype
+        self.model = model.to(device).train().requires_grad_(True)
+        self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
+        decay = settings["weight_decay"]
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=(0.9, 0.99), weight_decay=decay)
+        self.done, self.seconds = 0, 0.0
+
+    def loss(self, step: int, batch) -> tuple[torch.Tensor, dict]:
+        """The loss of a step's batch, and what the log keeps of it besides."""
+        raise NotImplementedError
+
+    def write(self, folder: Path, last: bool = False) -> None:
+        """Writes the model with the average of its weights. last: training has ended."""
+        raise NotImplementedError
+
+    def step(self, step: int, batch) -> dict:
+        """One optimiser step; returns what the log keeps of it."""
+        begun, self.done = time.monotonic(), step + 1
+        loss, entry = self.loss(step, batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, error_if_nonfinite=True)
+        self.optimizer.param_groups[0]["lr"] = self._learning_rate(step)
+        self.optimizer.step()
+        keep = min(self.settings["average"], (1 + step) / (10 + step))
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1 - keep)
+        took = time.monotonic() - begun
+        self.seconds += took
+        now = {"gradient_norm": norm.item(), "took": round(took, 3), "seconds": round(self.seconds, 1)}
+        return {"step": step, "loss": loss.item(), **entry, **now}
+
+    def averaged(self) -> nn.Module:
+        """The model with the average of its weights."""
+        model = copy.deepcopy(self.model)
+        model.load_state_dict(self.average)
+        return model.eval().requires_grad_(False)
+
+    def autocast(self):
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def checkpoint(self, run: Path) -> None:
+        state = {
+            "step": self.done,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+        with atomic(run / "checkpoint.pt") as part:
+            torch.save(state, part)
+        replace_folder(run / "model", self.write)
+
+    def resume(self, run: Path) -> int:
+        """Takes a checkpoint up if there is one; returns the next step."""
+        path = run / "checkpoint.pt"
+        if not path.is_file():
+            return 0
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.average = state["average"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.done, self.seconds = state["step"], state["seconds"]
+        return self.done
+
+    def _learning_rate(self, step: int) -> float:
+        left = (self.steps - step) / max(self.steps * self.settings["decay"], 1)
+        return self.settings["learning_rate"] * min(1.0, (step + 1) / self.settings["warmup"], left)
+
+
+def learn(
+    made_from: dict, output: str | Path, log_file: str | Path, begin: Callable[[], Learner], data: Dataset,
+    minutes: float = math.inf, checkpoint_minutes: float = 5.0, workers: int = 0,
+) -> None:  # fmt: skip
+    """Trains what `begin` makes on `data`, a batch a step, and writes the folder `output` and its JSONL log.
+
+    made_from: all that the result depends on, but the versions. workers: processes that draw examples. Resumes after a
+    kill, to the same bits on the same machine. Raises Stopped when it was told to stop, or after so many minutes; what
+    it has learned until then lies in the run's folder (see `bico.runs`) as model/.
+    """
+    began = time.monotonic()
+    with hold({**made_from, "versions": versions("torch", "diffusers", "transformers")}, output, log_file) as run:
+        if run is None:
+            return
+        learner = begin()
+        first = learner.resume(run)
+        journal = Journal(run / "log.jsonl", keep=lambda entry: entry["step"] < first)
+        batches = iter(DataLoader(data, batch_size=None, sampler=range(first, len(data)), num_workers=workers))
+        bar = progress(range(first, len(data)), learner.name, "step", initial=first, total=len(data))
+        over = lambda asked: asked or time.monotonic() - began > 60 * minutes  # noqa: E731
+        for step in until_stopped(bar, partial(learner.checkpoint, run), checkpoint_minutes, over):
+            entry = learner.step(step, next(batches))
+            if step % _LOG_EVERY == 0:
+                journal.append(entry)
+        replace_folder(output, partial(learner.write, last=True))
+        write_text(log_file, str(journal))
+
+
+def checked(settings: dict, defaults: dict) -> dict:
+    """The defaults with what differs from them. ValueError for a setting that there is not."""
+    if strangers := set(settings) - set(defaults):
+        raise ValueError(f"no such setting: {', '.join(sorted(strangers))}")
+    return defaults | settings
+
+
+def replace_folder(folder: str | Path, write: Callable[[Path], None]) -> None:
+    """Puts what `write` writes into a folder in place of what lies there."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
+        write(Path(part) / "new")
+        shutil.rmtree(folder, ignore_errors=True)
+        (Path(part) / "new").rename(folder)
