@@ -8,6 +8,7 @@ import random
 import shutil
 import string
 import tempfile
+from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def build(folder: str | Path, seed: int = 0) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
         part = Path(part)
-        vocabulary = build_tokenizer(part / "tokenizer", seed)
+        vocabulary = build_tokenizer(part / "tokenizer", _sentences(seed))
         for name, make in (("transformer", _transformer), ("vae", _vae)):
             torch.manual_seed(seed)
             make().save_pretrained(part / name)
@@ -48,8 +49,9 @@ def build(folder: str | Path, seed: int = 0) -> None:
             component.rename(folder / component.name)
 
 
-def build_tokenizer(folder: Path, seed: int) -> int:
-    """A small byte-fallback BPE in a T5 tokenizer's layout: no text is unknown to it. Returns its vocabulary size."""
+def build_tokenizer(folder: Path, sentences: Iterable[str], vocabulary: int = 1200) -> int:
+    """A small byte-fallback BPE in a T5 tokenizer's layout, its merges learned from `sentences`: no text is unknown to
+    it. Returns its vocabulary size."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
@@ -57,12 +59,12 @@ def build_tokenizer(folder: Path, seed: int) -> int:
     special = ["<pad>", "</s>", "<unk>"]
     alphabet = [f"<0x{byte:02X}>" for byte in range(256)]
     trainer = trainers.BpeTrainer(
-        vocab_size=1200,
+        vocab_size=vocabulary,
         special_tokens=special + alphabet,
         initial_alphabet=list(string.printable.strip()),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_sentences(seed), trainer)
+    tokenizer.train_from_iterator(sentences, trainer)
     # The bytes are ordinary tokens, not markers to look for in a text.
     tokenizer = Tokenizer.from_str(_only_special(tokenizer.to_str(), special))
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])

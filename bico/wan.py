@@ -70,7 +70,7 @@ def encode_video(vae: AutoencoderKLWan, frames: np.ndarray) -> torch.Tensor:
     less the VAE's mean, over its standard deviation."""
     pixels = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].to(vae.device, torch.float32) / 127.5 - 1
     latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode().float()
-    mean, std = _latent_statistics(vae, latents)
+    mean, std = latent_statistics(vae, latents)
     return ((latents - mean) / std)[0].cpu()
 
 
@@ -78,7 +78,7 @@ def encode_video(vae: AutoencoderKLWan, frames: np.ndarray) -> torch.Tensor:
 def decode_video(vae: AutoencoderKLWan, latents: torch.Tensor) -> np.ndarray:
     """Normalised latents [C, F', H', W'] to frames uint8 [F, H, W, 3]."""
     latents = latents[None].to(vae.device, torch.float32)
-    mean, std = _latent_statistics(vae, latents)
+    mean, std = latent_statistics(vae, latents)
     pixels = vae.decode((latents * std + mean).to(vae.dtype), return_dict=False)[0][0].float()
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).cpu().numpy()
 
@@ -123,7 +123,7 @@ def load_embeds(path: str | Path) -> tuple[list[torch.Tensor], str]:
         return list(embeds.split(lengths.tolist())), file.metadata()["prompts_sha256"]
 
 
-def _latent_statistics(vae: AutoencoderKLWan, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def latent_statistics(vae: AutoencoderKLWan, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     shape = (1, -1, 1, 1, 1)
     return like.new_tensor(vae.config.latents_mean).view(shape), like.new_tensor(vae.config.latents_std).view(shape)
 

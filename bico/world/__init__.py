@@ -14,7 +14,7 @@ place differ from scene to scene and stand in no caption. These are what binding
     colour_distance(seen.subjects[0].shade, reference.subjects[0].shade)
     motion_match(in_pixels(seen.subjects[0].pose), in_pixels(reference.subjects[0].pose))
 
-`vae` trains the model that codes these clips: `python scripts/world_vae.py --help`.
+`vae`, `vlm` and `transformer` train the models that live in this world: `python scripts/world_train.py --help`.
 
 docs/world.jpg shows some scenes; `python scripts/world_sheet.py --output docs/world.jpg` draws it.
 """

@@ -119,14 +119,14 @@ def _backdrop(words: Words) -> str:
 
 def caption(scene: Scene, rng: np.random.Generator, frame: int | None = None) -> tuple[str, Words]:
     """A caption of the scene's clip, or of one of its frames, and what it says; some attributes are left out."""
-    words = _thinned(words_of(scene, frame), rng)
+    words = thinned(words_of(scene, frame), rng)
     return say(words, rng), words
 
 
 _LEFT_OUT = {"size": 0.35, "texture": 0.3, "colour": 0.1, "style": 0.35, "background": 0.1, "pattern": 0.3}
 
 
-def _thinned(words: Words, rng: np.random.Generator) -> Words:
+def thinned(words: Words, rng: np.random.Generator) -> Words:
     """Without some of the words. A clip keeps its motions; steady light is rarely worth a word."""
     left_out = _LEFT_OUT | {"light": 0.9 if words.light == "steady" else 0.2}
     subjects = tuple(_without(subject, left_out, rng) for subject in words.subjects)

@@ -1,0 +1,301 @@
+"""The world's text-to-video model: a small WanTransformer3DModel and its UMT5 text encoder, trained together.
+
+They learn by flow matching, as Wan2.1 did: from clips of the world, drawn as they are needed and coded by the world's
+VAE, and their captions. Training goes from single frames, where shapes and colours are learned cheaply, over short
+clips to whole ones.
+"""
+
+import math
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import WanTransformer3DModel
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from bico.binding import BlockwiseTransformer, bind
+from bico.command import progress
+from bico.devices import pick_device, pick_dtype
+from bico.embedded import build_tokenizer
+from bico.noise import shift_sigma
+from bico.phrases import KINDS
+from bico.provenance import file_digest
+from bico.render import sample
+from bico.sheets import contact_sheet
+from bico.template import template_prompts
+from bico.tokens import PromptTokenizer
+from bico.wan import (
+    decode_video,
+    encode_tokens,
+    latent_statistics,
+    load_text_encoder,
+    load_transformer,
+    load_vae,
+    pad_embeds,
+)
+from bico.world import captions, scene
+from bico.world.captions import agreement, caption, phrases_of, words_of
+from bico.world.learning import LEARNING, Learner, checked, learn
+from bico.world.oracle import look
+from bico.world.scene import FRAMES, render, sample_scene
+from bico.world.vae import encode_clip
+
+SETTINGS = LEARNING | {
+    "heads": 2,  # of 128, as Wan's
+    "layers": 6,
+    "feed_forward": 768,
+    "vocabulary": 1000,
+    "text_width": 128,
+    "text_layers": 2,
+    "text_length": 128,
+    # Stages: steps, the lengths of the clips of which each step draws one (1: single frames), and the shift of the
+    # noise levels: what moves is decided at high ones.
+    "stages": [[8000, [1], 3.0], [6000, [1, 17], 3.0], [8000, [17, 81], 5.0]],
+    "latents_per_step": 64,  # frames of latents, as many clips as they make
+    "captionless": 0.1,  # the share of clips without a caption, for guidance
+    "learning_rate": 1e-3,
+    "warmup": 300,
+    "decay": 0.2,
+}
+COMPONENTS = ("transformer", "text_encoder", "tokenizer")
+HELD_OUT = 900_000  # the seed of the first scene that is never trained on
+
+
+# The model
+
+
+def new_models(settings: dict, vocabulary: int, channels: int) -> nn.ModuleDict:
+    """`transformer` and `text_encoder`, random from the seed, for latents of so many channels."""
+    torch.manual_seed(settings["seed"])
+    text_encoder = UMT5Config(
+        vocab_size=vocabulary, d_model=settings["text_width"], d_kv=32, d_ff=2 * settings["text_width"],
+        num_layers=settings["text_layers"], num_heads=settings["text_width"] // 32, dropout_rate=0.0,
+        feed_forward_proj="gated-gelu", pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    transformer = WanTransformer3DModel(
+        patch_size=(1, 1, 1), num_attention_heads=settings["heads"], attention_head_dim=128, in_channels=channels,
+        out_channels=channels, text_dim=settings["text_width"], freq_dim=128, ffn_dim=settings["feed_forward"],
+        num_layers=settings["layers"],
+    )  # fmt: skip
+    nn.init.zeros_(transformer.proj_out.weight)
+    return nn.ModuleDict({"transformer": transformer, "text_encoder": UMT5EncoderModel(text_encoder)})
+
+
+class PlainAttention:
+    """diffusers' WanAttnProcessor for text to video, by plain matrix products: with gradients in bfloat16 a CPU is
+    faster so than by its fused attention."""
+
+    _attention_backend = _parallel_config = None
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query, key = attn.norm_q(attn.to_q(hidden_states).float()), attn.norm_k(attn.to_k(context).float())
+        value = attn.to_v(context)
+        query, key, value = (x.unflatten(2, (attn.heads, -1)) for x in (query, key, value))
+        if rotary_emb is not None:
+            query, key = (_rotated(x, *rotary_emb) for x in (query, key))
+        query, key, value = (x.transpose(1, 2).to(value.dtype) for x in (query, key, value))
+        scores = (query / math.sqrt(query.shape[-1])) @ key.mT
+        seen = scores.softmax(-1, dtype=scores.dtype) @ value
+        return attn.to_out[1](attn.to_out[0](seen.transpose(1, 2).flatten(2)))
+
+
+def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = cos[..., 0::2], sin[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
+
+
+# What it learns
+
+
+def corpus(sentences: int = 5_000) -> Iterator[str]:
+    """What its tokenizer's words are learned from: captions, and prompts by template."""
+    for number in range(sentences):
+        rng = np.random.default_rng([4, number])
+        shown = sample_scene(rng)
+        frame = int(rng.integers(FRAMES)) if number % 3 == 0 else None
+        if number % 4 == 0:
+            phrases = phrases_of(words_of(shown, frame))
+            yield template_prompts(phrases, KINDS[frame is None], 1, number)[0]
+        else:
+            yield caption(shown, rng, frame)[0]
+
+
+class Batches(Dataset):
+    """What each step trains on, by its number: `frames` uint8 [B, F, H, W, 3], `tokens` [B, L] and their `lengths` [B],
+    and the `shift` of the noise levels."""
+
+    def __init__(self, settings: dict, tokenizer: PromptTokenizer):
+        self.settings, self.tokenizer = settings, tokenizer
+        self.stages = [(lengths, shift) for steps, lengths, shift in settings["stages"] for _ in range(steps)]
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __getitem__(self, step: int) -> dict:
+        rng = np.random.default_rng([self.settings["seed"], 1, step])
+        lengths, shift = self.stages[step]
+        length = int(rng.choice(lengths))
+        count = max(self.settings["latents_per_step"] // (1 + length // 4), 1)
+        clips, texts = zip(*(self._example(length, rng) for _ in range(count)), strict=True)
+        ids = [self.tokenizer.tokenise_text(text).ids[: self.settings["text_length"]] for text in texts]
+        tokens = torch.zeros(count, self.settings["text_length"], dtype=torch.long)
+        for row, prompt in zip(tokens, ids, strict=True):
+            row[: len(prompt)] = torch.tensor(prompt)
+        lengths = torch.tensor([len(prompt) for prompt in ids])
+        return {"frames": torch.from_numpy(np.stack(clips)), "tokens": tokens, "lengths": lengths, "shift": shift}
+
+    def _example(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+        shown = sample_scene(rng)
+        start = int(rng.integers(FRAMES - length + 1))
+        text = caption(shown, rng, start if length == 1 else None)[0]
+        text = "" if rng.random() < self.settings["captionless"] else text
+        return render(shown, range(start, start + length)), text
+
+
+# Training
+
+
+def train(
+    settings: dict, vae: str | Path, output: str | Path, log_file: str | Path, device: str = "auto",
+    precision: str = "bfloat16", start_from: str | Path | None = None, **pieces,
+) -> None:  # fmt: skip
+    """Trains transformer and text encoder and writes both, weights in float16, and the tokenizer into `output`, and the
+    JSONL log.
+
+    settings: what is to differ from SETTINGS. vae: the folder of the world's VAE. precision: of autocast. start_from: a
+    folder that an earlier training wrote, to begin with. pieces: as `bico.world.learning.learn` takes them.
+    """
+    settings, on = checked(settings, SETTINGS), pick_device(device)
+    made_from = {
+        "settings": settings,
+        "world": {module.__name__: file_digest(module.__file__) for module in (scene, captions)},
+        "vae": file_digest(Path(vae) / "diffusion_pytorch_model.safetensors"),
+        "start_from": start_from and file_digest(Path(start_from) / "transformer/diffusion_pytorch_model.safetensors"),
+        "precision": precision,
+    }
+    with tempfile.TemporaryDirectory() as start:
+        tokenizer = Path(start) / "tokenizer"
+        build_tokenizer(tokenizer, corpus(), settings["vocabulary"])
+        data = Batches(settings, PromptTokenizer(tokenizer))
+
+        def begin() -> _Learner:
+            return _Learner(settings, tokenizer, load_vae(vae, on, torch.float32), len(data), on, precision, start_from)
+
+        learn(made_from, output, log_file, begin, data, **pieces)
+
+
+class _Learner(Learner):
+    name = "transformer"
+
+    def __init__(self, settings: dict, tokenizer: Path, vae, steps: int, device, precision: str, start_from):
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer, local_files_only=True)
+        models = new_models(settings, len(self.tokenizer), vae.config.z_dim)
+        if start_from:
+            for name, load in (("transformer", load_transformer), ("text_encoder", load_text_encoder)):
+                models[name].load_state_dict(load(Path(start_from) / name, device, torch.float32).state_dict())
+        super().__init__(models, settings, steps, device, pick_dtype(precision, device))
+        self.vae = vae
+        if device.type == "cpu":
+            self.model["transformer"].set_attn_processor(PlainAttention())
+
+    def loss(self, step: int, batch: dict) -> tuple[torch.Tensor, dict]:
+        pixels = batch["frames"].to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        generator = torch.Generator().manual_seed(self.settings["seed"] << 32 | step)
+        u = torch.rand(len(pixels), generator=generator)
+        u = (u + torch.arange(len(u))) / len(u)  # one of each stratum: steadier losses
+        sigma = shift_sigma(u, batch["shift"]).to(self.device)
+        with self.autocast():
+            with torch.no_grad():
+                latents = encode_clip(self.vae, pixels)[0]
+                mean, std = latent_statistics(self.vae, latents)
+                latents = (latents - mean) / std
+            noise = torch.randn(latents.shape, generator=generator).to(self.device)
+            level = sigma[:, None, None, None, None]
+            noisy = (1 - level) * latents + level * noise
+            context = self._context(batch["tokens"].to(self.device), batch["lengths"].to(self.device))
+            velocity = self.model["transformer"](noisy, 1000 * sigma, context, return_dict=False)[0]
+        loss = (velocity.float() - (noise - latents)).square().mean()
+        return loss, {"length": batch["frames"].shape[1]}
+
+    def _context(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Prompt embeds [B, L, E], zero behind each prompt's own tokens."""
+        mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
+        # The encoder sees no more padding than the batch needs.
+        longest = int(lengths.max())
+        hidden = self.model["text_encoder"](tokens[:, :longest], attention_mask=mask[:, :longest].long())
+        hidden = hidden.last_hidden_state * mask[:, :longest, None]
+        return nn.functional.pad(hidden, (0, 0, 0, tokens.shape[1] - longest))
+
+    def write(self, folder: Path, last: bool = False) -> None:
+        models = self.averaged()
+        for name in ("transformer", "text_encoder"):
+            models[name].to(torch.float16).save_pretrained(folder / name)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+# What it has learned
+
+
+@torch.no_grad()
+def generate(
+    folder: str | Path, vae: str | Path, texts: Sequence[str], frames: int, device: torch.device, seed: int = 0,
+    text_length: int = SETTINGS["text_length"], steps: int = 25, shift: float = 5.0, guidance_scale: float = 4.0,
+    batch: int = 4,
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """The model's clips of some captions, uint8 [F, H, W, 3] each, through the pipeline's own functions."""
+    folder = Path(folder)
+    tokenizer = PromptTokenizer(folder / "tokenizer")
+    encoder = load_text_encoder(folder / "text_encoder", device, torch.float32)
+    ids = [tokenizer.tokenise_text(text).ids for text in ("", *texts)]
+    embeds = pad_embeds(encode_tokens(encoder, ids, text_length, device), text_length).to(device)
+    model = BlockwiseTransformer(load_transformer(folder / "transformer", device, torch.float32))
+    negative, *prompts = bind(model.project(embeds), torch.zeros(embeds.shape[:2]), [], model.blocks).unbind(1)
+    decoder = load_vae(vae, device, torch.float32)
+    shape = (decoder.config.z_dim, 1 + frames // 4, scene.SIZE // 8, scene.SIZE // 8)
+    for first in progress(range(0, len(texts), batch), "clips", "batch"):
+        contexts = torch.stack(prompts[first : first + batch], 1)
+        numbers = range(first, first + contexts.shape[1])
+        noise = torch.stack([torch.randn(shape, generator=_generator(seed, number)) for number in numbers]).to(device)
+        plain = negative[:, None].expand_as(contexts)
+        *_, latents = sample(model, noise, contexts, plain, steps, shift, guidance_scale)
+        yield from (decode_video(decoder, one) for one in latents)
+
+
+def _generator(*numbers: int) -> torch.Generator:
+    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
+
+
+def evaluate(
+    folder: str | Path, vae: str | Path, device: torch.device, count: int = 200, frames: int = FRAMES,
+    sheet: str | Path | None = None, **sampling,
+) -> dict:  # fmt: skip
+    """Of `count` held-out captions, by attribute, the share of those that name it whose clip shows it, by the oracle;
+    and how many name it. frames: 1 for captions of single frames. sheet: shows the first clips under their captions."""
+    texts, said = [], []
+    for number in range(count):
+        rng = np.random.default_rng(HELD_OUT + number)
+        text, words = caption(sample_scene(rng), rng, int(rng.integers(FRAMES)) if frames == 1 else None)
+        texts.append(text)
+        said.append(words)
+    agreed, rows = defaultdict(list), []
+    for text, words, clip in zip(texts, said, generate(folder, vae, texts, frames, device, **sampling), strict=True):
+        right = agreement(words, look(clip).words)
+        wrong = ", ".join(attribute for attribute, agrees in right.items() if not agrees)
+        rows.append((f"{text}  [not shown: {wrong}]" if wrong else text, clip))
+        for attribute, agrees in right.items():
+            agreed[attribute].append(agrees)
+    if sheet:
+        contact_sheet(sheet, rows[:_SHOWN], thumb_height=96)
+    shares = {attribute: float(np.mean(right)) for attribute, right in sorted(agreed.items())}
+    counts = {attribute: len(right) for attribute, right in sorted(agreed.items())}
+    return {"captions": count, "first_seed": HELD_OUT, "frames": frames, "agreement": shares, "named": counts}
+
+
+_SHOWN = 24  # clips on a sheet

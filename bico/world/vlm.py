@@ -1,0 +1,352 @@
+"""The world's language model: a small Qwen2.5-VL that names a scene's visual concepts and writes its prompts.
+
+It learns from the very conversations that `bico.vlm` holds with the published model: the same system prompts, requests,
+chat template and patches. The words before the picture are the same for all examples of a batch and are read once.
+"""
+
+import json
+import re
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import Dataset
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from bico import InputError, vlm
+from bico.devices import pick_device, pick_dtype
+from bico.embedded_vlm import Sizes, build_vlm
+from bico.phrases import KINDS, Phrases, keeps_phrases, parse_phrases, required_phrases
+from bico.provenance import file_digest
+from bico.template import template_prompts
+from bico.vlm import Picture, Vlm, concept_conversation, prompt_conversation
+from bico.wording import CONCEPT_SYSTEM, PROMPT_SYSTEM
+from bico.world import captions, scene
+from bico.world.captions import phrases_of, say, thinned, words_of
+from bico.world.learning import LEARNING, Learner, checked, learn
+from bico.world.scene import FRAMES, Scene, render, sample_scene
+
+SETTINGS = LEARNING | {
+    "vocabulary": 1100,
+    "width": 192,
+    "layers": 4,
+    "vision_width": 120,
+    "vision_layers": 4,
+    "frames_per_second": 3.0,  # shown of a clip
+    "steps": 6500,
+    "images": 24,  # a step that shows images
+    "clips": 12,
+    "learning_rate": 1.5e-3,
+    "warmup": 300,
+}
+TASKS = ("name", "write")
+FPS = 15  # of the world's clips
+HELD_OUT = 800_000  # the seed of the first scene that is never trained on
+_IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Example:
+    """A conversation up to the model's turn, the frames it shows (uint8 [F, H, W, 3]; a clip's: those that the model
+    is shown), and the answer."""
+
+    messages: list[dict]
+    frames: np.ndarray
+    answer: str
+
+
+# What it learns
+
+
+def named(shown: Scene, frame: int | None = None) -> Phrases:
+    """The phrases that a scene's clip, or one of its frames, should get: subjects in the order in which one reads,
+    along the axis on which they stand farther apart."""
+    places = np.array([subject.centre for subject in shown.subjects])
+    order = np.argsort(places[:, np.ptp(places, axis=0).argmax()])
+    return phrases_of(words_of(replace(shown, subjects=tuple(shown.subjects[k] for k in order)), frame))
+
+
+def draw_example(task: str, kind: str, frames_shown: Sequence[int], rng: np.random.Generator) -> Example:
+    """task: of TASKS; kind: of KINDS; frames_shown: of a clip."""
+    shown = sample_scene(rng)
+    frame = int(rng.integers(FRAMES)) if kind == "image" else None
+    pixels = render(shown, frames_shown if frame is None else [frame])
+    if task == "name":
+        phrases = named(shown, frame)
+        lists = {"spatial": phrases.spatial} | ({"temporal": phrases.temporal} if kind == "video" else {})
+        return Example(concept_conversation(kind), pixels, json.dumps(lists))
+    if rng.random() < _INVENTED:
+        phrases = _invented(kind, rng)
+        answer = template_prompts(phrases, kind, 1, int(rng.integers(2**31)))[0]
+    else:
+        words = words_of(shown, frame)
+        words = words if rng.random() < 0.5 else thinned(words, rng)
+        phrases, answer = phrases_of(words), _prompt(words, kind, rng)
+    return Example(prompt_conversation(phrases, kind), pixels, answer)
+
+
+_INVENTED = 0.25  # the share of prompts with phrases that are not the world's, so that it learns to copy any
+_TRIES = 4
+
+
+def _prompt(words: captions.Words, kind: str, rng: np.random.Generator) -> str:
+    """A caption, or one by template, that keeps the words' phrases."""
+    phrases = phrases_of(words)
+    for _ in range(_TRIES):
+        sentence = say(words, rng)
+        if keeps_phrases(sentence, required_phrases(phrases, kind)):
+            return sentence
+    return template_prompts(phrases, kind, 1, int(rng.integers(2**31)))[0]
+
+
+def _invented(kind: str, rng: np.random.Generator) -> Phrases:
+    """Phrases of common words, and of words that are none."""
+    lists = [tuple(_invented_phrase(rng) for _ in range(rng.integers(1, 4))) for _ in _fields(kind)]
+    return Phrases(*(tuple(dict.fromkeys(phrases)) for phrases in lists))
+
+
+def _fields(kind: str) -> tuple[str, ...]:
+    return ("spatial",) if kind == "image" else ("spatial", "temporal")
+
+
+def _invented_phrase(rng: np.random.Generator) -> str:
+    def word() -> str:
+        if rng.random() < 0.6:
+            return str(rng.choice(_COMMON))
+        return "".join(rng.choice(list("abcdefghijklmnopqrstuvwxyz"), rng.integers(2, 8)))
+
+    return " ".join(word() for _ in range(rng.integers(1, 4)))
+
+
+_TEXTS = [*CONCEPT_SYSTEM.values(), *PROMPT_SYSTEM.values()]
+_COMMON = sorted({word for text in _TEXTS for word in re.findall(r"[a-z]{3,}", text)})
+
+
+def corpus(examples: int = 3000) -> Iterator[str]:
+    """What its tokenizer's words are learned from: the texts it reads most, and examples of its conversations."""
+    yield from _TEXTS * 200
+    for number in range(examples):
+        rng = np.random.default_rng([3, number])
+        example = draw_example(TASKS[number % 2], KINDS[number // 2 % 2], [0], rng)
+        yield example.messages[1]["content"][1]["text"]
+        yield example.answer
+
+
+class Batches(Dataset):
+    """The examples of each step, by its number: of one task and one kind."""
+
+    def __init__(self, settings: dict, reader: Vlm):
+        self.settings, self.reader = settings, reader
+        self.frames_shown = shown_frames(reader)
+
+    def __len__(self) -> int:
+        return self.settings["steps"]
+
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        rng = np.random.default_rng([self.settings["seed"], 1, step])
+        task, kind = TASKS[rng.random() < 0.35], KINDS[rng.random() < 0.6]
+        count = self.settings["images" if kind == "image" else "clips"]
+        return batch(self.reader, kind, [draw_example(task, kind, self.frames_shown, rng) for _ in range(count)])
+
+
+def shown_frames(reader: Vlm) -> list[int]:
+    """Which frames of the world's clips the model is shown."""
+    return vlm.sampled_frames(FRAMES, FPS, reader.videos, reader.images.temporal_patch_size).tolist()
+
+
+def shown_picture(reader: Vlm, frames: np.ndarray, kind: str) -> Picture:
+    """As `bico.vlm.picture` cuts the image or the clip, but from the frames that are shown, of the world's size."""
+    images, step = reader.images, reader.images.temporal_patch_size
+    mean, std = np.array(images.image_mean, np.float32), np.array(images.image_std, np.float32)
+    pixels = (frames * np.float32(images.rescale_factor) - mean) / std
+    if kind == "image":
+        pixels = np.repeat(pixels, step, 0)
+    patch, merge = images.patch_size, images.merge_size
+    height, width = (side // patch // merge for side in frames.shape[1:3])
+    steps = len(pixels) // step
+    cut = pixels.reshape(steps, step, height, merge, patch, width, merge, patch, 3)
+    cut = cut.transpose(0, 2, 5, 3, 6, 8, 1, 4, 7).reshape(-1, 3 * step * patch * patch)
+    seconds = None if kind == "image" else step * FRAMES / (len(frames) * FPS)
+    return Picture(kind, torch.from_numpy(cut), torch.tensor([[steps, height * merge, width * merge]]), seconds)
+
+
+def batch(reader: Vlm, kind: str, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
+    """Examples of one task and kind as the model's inputs.
+
+    before: `input_ids` [1, P] and `position_ids` [4, 1, P] of the words before the picture; then `input_ids` [B, T],
+    `position_ids` [4, B, T] and `labels` [B, T], padded on the right; and the pictures under the model's names.
+    """
+    pictures = [shown_picture(reader, example.frames, kind) for example in examples]
+    end = reader.tokenizer.convert_tokens_to_ids("<|im_end|>")
+    rows = []
+    for example, shown in zip(examples, pictures, strict=True):
+        read = vlm.encode(reader, example.messages, shown)
+        ids, places = read["input_ids"][0].cpu(), read["position_ids"][:, 0].cpu()
+        answer = torch.tensor([*reader.tokenizer(example.answer, add_special_tokens=False)["input_ids"], end])
+        after = places[:, -1:] + torch.arange(1, len(answer) + 1)
+        labels = torch.cat([torch.full_like(ids, _IGNORED), answer])
+        rows.append((torch.cat([ids, answer]), torch.cat([places, after], 1), labels))
+    mark = {"image": reader.model.config.image_token_id, "video": reader.model.config.video_token_id}[kind]
+    start = int((rows[0][0] == mark).nonzero()[0])
+    length = max(len(ids) for ids, _, _ in rows)
+    pad = [(0, length - len(ids)) for ids, _, _ in rows]
+    merged = {name: torch.cat(parts) for name, parts in _inputs(reader, pictures).items()}
+    return {
+        "before": rows[0][0][None, :start],
+        "before_position_ids": rows[0][1][:, None, :start],
+        "input_ids": torch.stack([F.pad(ids, p) for (ids, _, _), p in zip(rows, pad, strict=True)])[:, start:],
+        "position_ids": torch.stack([F.pad(at, p) for (_, at, _), p in zip(rows, pad, strict=True)], 1)[..., start:],
+        "labels": torch.stack([F.pad(to, p, value=_IGNORED) for (_, _, to), p in zip(rows, pad, strict=True)])[
+            :, start:
+        ],
+        **merged,
+    }
+
+
+def _inputs(reader: Vlm, pictures: Sequence[Picture]) -> dict[str, list[torch.Tensor]]:
+    gathered = defaultdict(list)
+    for shown in pictures:
+        for name, value in vlm.pixel_inputs(reader, shown).items():
+            gathered[name].append(value)
+    return gathered
+
+
+def answer_loss(model, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
+    """The mean cross-entropy of the answers' tokens in a batch, and the share of them that greedy search would take."""
+    inputs, labels = dict(inputs), inputs["labels"][:, 1:]
+    inputs.pop("labels")
+    cache = DynamicCache(config=model.config.get_text_config())
+    before = {"input_ids": inputs.pop("before"), "position_ids": inputs.pop("before_position_ids")}
+    model.model(**before, past_key_values=cache)
+    for layer in cache.layers:
+        layer.keys, layer.values = (x.expand(len(labels), -1, -1, -1) for x in (layer.keys, layer.values))
+    hidden = model.model(**inputs, past_key_values=cache).last_hidden_state[:, :-1]
+    answered = labels != _IGNORED
+    logits, labels = model.lm_head(hidden[answered]).float(), labels[answered]
+    return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean().item()
+
+
+# Training
+
+
+def _attention_in_float32(module, query, key, value, *rest, **options):
+    """transformers' own, which a CPU computes about three times slower in bfloat16."""
+    with torch.autocast(query.device.type, enabled=False):
+        return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *rest, **options)
+
+
+AttentionInterface.register("sdpa_float32", _attention_in_float32)
+AttentionMaskInterface.register("sdpa_float32", sdpa_mask)
+
+
+def train(
+    settings: dict, output: str | Path, log_file: str | Path, device: str = "auto", precision: str = "bfloat16",
+    start_from: str | Path | None = None, **pieces,
+) -> None:  # fmt: skip
+    """Trains the model and writes it with its tokenizer and processors, weights in float16, and its JSONL log.
+
+    settings: what is to differ from SETTINGS. precision: of autocast. start_from: a folder that an earlier training
+    wrote, to begin with. pieces: as `bico.world.learning.learn` takes them.
+    """
+    settings, on = checked(settings, SETTINGS), pick_device(device)
+    drawn_by = {module.__name__: file_digest(module.__file__) for module in (scene, captions)}
+    with tempfile.TemporaryDirectory() as start:
+        build_vlm(start, settings["seed"], _sizes(settings), corpus())
+        reader = vlm.load(start)
+        if start_from:
+            reader.model.load_state_dict(vlm.load(start_from).model.state_dict())
+
+        def begin() -> _Learner:
+            return _Learner(Path(start), reader, settings, on, pick_dtype(precision, on))
+
+        first = start_from and file_digest(Path(start_from) / "model.safetensors")
+        made_from = {"settings": settings, "start_from": first, "world": drawn_by, "precision": precision}
+        learn(made_from, output, log_file, begin, Batches(settings, reader), **pieces)
+
+
+def _sizes(settings: dict) -> Sizes:
+    named_so = ("vocabulary", "width", "layers", "vision_width", "vision_layers")
+    return Sizes(**{name: settings[name] for name in named_so}, fps=settings["frames_per_second"])
+
+
+class _Learner(Learner):
+    name = "vlm"
+
+    def __init__(self, start: Path, reader: Vlm, settings: dict, device: torch.device, dtype: torch.dtype):
+        super().__init__(reader.model, settings, settings["steps"], device, dtype)
+        self.start = start
+        if device.type == "cpu":
+            self.model.set_attn_implementation("sdpa_float32")
+
+    def loss(self, step: int, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
+        with self.autocast():
+            loss, right = answer_loss(self.model, {name: value.to(self.device) for name, value in batch.items()})
+        return loss, {"kind": "video" if "pixel_values_videos" in batch else "image", "right": round(right, 4)}
+
+    def write(self, folder: Path, last: bool = False) -> None:
+        shutil.copytree(self.start, folder)
+        self.averaged().to(torch.float16).save_pretrained(folder)
+
+
+# What it has learned
+
+
+def evaluate(folder: str | Path, scenes: int = 100, prompts: int = 8, device: str = "auto") -> dict:
+    """How it answers the pipeline's own questions on held-out scenes: `scenes` clips, and as many images; of every
+    tenth of them it writes `prompts` prompts.
+
+    Of each kind: `valid`, the share of first answers that are JSON by the schema; `right`, the share of answers with
+    just the right phrases; `words`, by attribute, the share of answers in which they are right; `kept`, the share of
+    prompts that keep all key phrases, at the first try and in the end.
+    """
+    reader = vlm.load(folder, pick_device(device))
+    return {"first_seed": HELD_OUT} | {kind: _evaluate(reader, kind, scenes, prompts) for kind in KINDS}
+
+
+def _evaluate(reader: Vlm, kind: str, scenes: int, prompts: int) -> dict:
+    valid, right, words, reports = [], [], defaultdict(list), []
+    for number in range(scenes):
+        rng = np.random.default_rng(HELD_OUT + number + scenes * (kind == "image"))
+        shown = sample_scene(rng)
+        frame = int(rng.integers(FRAMES)) if kind == "image" else None
+        frames = render(shown) if frame is None else render(shown, [frame])
+        phrases, expected = named_by(reader, frames, kind), named(shown, frame)
+        valid.append(phrases is not None)
+        found = phrases or Phrases(())
+        right.append(
+            tuple(map(set, (found.spatial, found.temporal))) == tuple(map(set, (expected.spatial, expected.temporal)))
+        )
+        claimed = captions.parse(", ".join(found.all))
+        for attribute, agrees in captions.agreement(words_of(shown, frame), claimed).items():
+            words[attribute].append(agrees)
+        if number % 10 == 0:
+            _, report = vlm.diversify(reader, frames, kind, expected, FPS, prompts, attempts=1)
+            reports.append(report)
+    written = sum(report["count"] for report in reports)
+    return {
+        "valid": float(np.mean(valid)),
+        "right": float(np.mean(right)),
+        "words": {attribute: float(np.mean(agreed)) for attribute, agreed in sorted(words.items())},
+        **{name: sum(report[name] for report in reports) / written for name in ("kept_first_try", "kept")},
+    }
+
+
+def _as_sets(phrases: Phrases) -> tuple[set[str], set[str]]:
+    return set(phrases.spatial), set(phrases.temporal)
+
+
+def named_by(reader: Vlm, frames: np.ndarray, kind: str) -> Phrases | None:
+    """None: the first answer is not usable."""
+    seen = vlm.see(reader, concept_conversation(kind), vlm.picture(reader, frames, kind, FPS))
+    try:
+        return parse_phrases(vlm.answer(reader, seen), kind)
+    except InputError:
+        return None

@@ -1,0 +1,127 @@
+"""The world's language model: that it learns the pipeline's own conversations, cut as the pipeline cuts them."""
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from bico import vlm
+from bico.embedded_vlm import Sizes, build_vlm
+from bico.phrases import KINDS, Phrases, keeps_phrases, parse_phrases
+from bico.world.scene import COLOURS, FRAMES, render, sample_scene
+from bico.world.vlm import (
+    FPS,
+    TASKS,
+    answer_loss,
+    batch,
+    draw_example,
+    named,
+    shown_frames,
+    shown_picture,
+    train,
+)
+
+SMALL = {"vocabulary": 700, "width": 64, "layers": 2, "vision_width": 48, "vision_layers": 2, "images": 3, "clips": 2}
+
+
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vlm")
+    build_vlm(folder, 0, Sizes(width=64, layers=2, vision_width=48, vision_layers=2))
+    return vlm.load(folder)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_are_cut_as_the_pipeline_cuts_them(reader, kind):
+    clip = render(sample_scene(np.random.default_rng(0)))
+    frames = clip if kind == "video" else clip[:1]
+    shown = clip[shown_frames(reader)] if kind == "video" else frames
+    ours, theirs = shown_picture(reader, shown, kind), vlm.picture(reader, frames, kind, FPS)
+    torch.testing.assert_close(ours.pixels, theirs.pixels, atol=1e-5, rtol=0)
+    assert torch.equal(ours.grid, theirs.grid)
+    assert ours.seconds == theirs.seconds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("task", TASKS)
+def test_the_loss_is_that_of_the_model_on_the_whole_conversation(reader, task, kind):
+    rng = np.random.default_rng(1)
+    examples = [draw_example(task, kind, shown_frames(reader), rng) for _ in range(2)]
+    with torch.no_grad():
+        together, _ = answer_loss(reader.model, batch(reader, kind, examples))
+        total, tokens = 0.0, 0
+        for example in examples:
+            shown = shown_picture(reader, example.frames, kind)
+            read = vlm.encode(reader, example.messages, shown)
+            answer = reader.tokenizer(example.answer + "<|im_end|>", add_special_tokens=False)["input_ids"]
+            ids = torch.cat([read["input_ids"], torch.tensor([answer])], 1)
+            kinds = (ids == reader.model.config.image_token_id) + 2 * (ids == reader.model.config.video_token_id)
+            seconds = {} if shown.seconds is None else {"second_per_grid_ts": torch.tensor([shown.seconds])}
+            reader.model.model.rope_deltas = None
+            logits = reader.model(ids, mm_token_type_ids=kinds, **vlm.pixel_inputs(reader, shown), **seconds).logits[
+                0, -len(answer) - 1 : -1
+            ]
+            total += torch.nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="sum").item()
+            tokens += len(answer)
+    assert together.item() == pytest.approx(total / tokens, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_it_should_answer_is_what_the_pipeline_takes(reader, kind):
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        assert parse_phrases(draw_example("name", kind, [0], rng).answer, kind)
+        written = draw_example("write", kind, [0], rng)
+        request = written.messages[1]["content"][1]["text"]
+        phrases = [phrase for line in request.splitlines()[:-1] for phrase in line.split(": ", 1)[1].split("; ")]
+        assert keeps_phrases(written.answer, phrases), written
+
+
+def test_subjects_are_named_in_reading_order_whatever_their_order_in_the_scene():
+    for seed in range(20):
+        scene = sample_scene(np.random.default_rng(seed), subjects=2)
+        assert named(scene) == named(replace(scene, subjects=scene.subjects[::-1]))
+        (first_x, first_y), (second_x, second_y) = (subject.centre for subject in scene.subjects)
+        apart = second_x - first_x if abs(second_x - first_x) > abs(second_y - first_y) else second_y - first_y
+        first = scene.subjects[0 if apart > 0 else 1]
+        assert first.shape in named(scene).spatial[0]
+
+
+def test_it_learns_and_what_is_written_is_what_the_pipeline_loads(tmp_path):
+    train(SMALL | {"steps": 41, "warmup": 5, "learning_rate": 3e-3}, tmp_path / "vlm", tmp_path / "vlm.jsonl", "cpu")
+    entries = [json.loads(line) for line in (tmp_path / "vlm.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == [0, 20, 40]
+    assert entries[-1]["loss"] < 0.8 * entries[0]["loss"]
+    reader = vlm.load(tmp_path / "vlm")
+    assert reader.videos.fps == 3.0
+    assert all(weight.isfinite().all() for weight in reader.model.parameters())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_evaluation_of_a_model_that_errs_says_where(reader, monkeypatch, kind):
+    """It names all scenes rightly, but calls every other one's subjects pink; and writes noise."""
+    from bico.world import vlm as module
+
+    scenes = {}
+    original = module.sample_scene
+    monkeypatch.setattr(module, "sample_scene", lambda rng: scenes.setdefault(len(scenes), original(rng)))
+    told = []
+
+    def names(reader, frames, kind):
+        shown, number = list(scenes.values())[-1], len(told)
+        frame = None if kind == "video" else next(k for k in range(FRAMES) if (render(shown, [k]) == frames).all())
+        phrases = named(shown, frame)
+        told.append(any(subject.colour != "pink" for subject in shown.subjects) and number % 2 == 1)
+        colours = "|".join(COLOURS)
+        wrong = tuple(re.sub(rf"^((small|big) )?({colours}) ", r"\1pink ", phrase) for phrase in phrases.spatial)
+        return Phrases(wrong, phrases.temporal) if told[-1] else phrases
+
+    monkeypatch.setattr(module, "named_by", names)
+    found = module._evaluate(reader, kind, scenes=10, prompts=2)
+    assert found["valid"] == 1
+    assert found["right"] == found["words"]["colour"] == 1 - sum(told) / 10 < 1
+    assert found["words"]["shape"] == found["words"]["style"] == 1
+    assert found["kept"] == 0
