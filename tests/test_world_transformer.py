@@ -1,0 +1,130 @@
+"""The world's text-to-video model: that it trains by flow matching on what the pipeline will give it."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
+
+from bico.tokens import PromptTokenizer
+from bico.wan import encode_tokens, encode_video, load_vae, pad_embeds
+from bico.world import transformer as module
+from bico.world.captions import caption
+from bico.world.scene import render, sample_scene
+from bico.world.transformer import SETTINGS, Batches, PlainAttention, corpus, evaluate, generate, new_models, train
+from bico.world.vae import SETTINGS as VAE
+from bico.world.vae import new_vae
+
+CPU = torch.device("cpu")
+SMALL = {
+    "heads": 1, "layers": 2, "feed_forward": 64, "vocabulary": 700, "text_width": 32, "text_layers": 1,
+    "stages": [[21, [1], 3.0], [2, [5], 5.0]], "latents_per_step": 8, "warmup": 5,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def vae(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vae")
+    new_vae(VAE | {"base_dim": 8, "decoder_base_dim": 8, "z_dim": 4}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, vae):
+    folder = tmp_path_factory.mktemp("trained")
+    train(SMALL, vae, folder / "t2v", folder / "t2v.jsonl", "cpu", "float32")
+    return folder / "t2v"
+
+
+@pytest.mark.parametrize("crosses", [False, True])
+def test_plain_attention_is_diffusers_own(crosses):
+    torch.manual_seed(0)
+    model = new_models(SETTINGS | SMALL | {"heads": 2}, 700, 4)["transformer"]
+    block = model.blocks[0]
+    attention = block.attn2 if crosses else block.attn1
+    hidden = torch.randn(2, 3 * 4 * 4, 256)
+    given = (torch.randn(2, 7, 256), None, None) if crosses else (None, None, model.rope(torch.zeros(2, 4, 3, 4, 4)))
+    torch.testing.assert_close(
+        PlainAttention()(attention, hidden, *given), WanAttnProcessor()(attention, hidden, *given), atol=1e-5, rtol=1e-5
+    )
+
+
+def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline(trained, vae, tmp_path):
+    """Against the pipeline's own encoding, one clip at a time, with the noise drawn anew."""
+    settings = SETTINGS | SMALL
+    tokenizer = PromptTokenizer(trained / "tokenizer")
+    batch = Batches(settings, tokenizer)[22]
+    loaded = load_vae(vae, CPU, torch.float32)
+    learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
+    loss, _ = learner.loss(22, batch)
+
+    generator = torch.Generator().manual_seed(22)
+    u = (torch.rand(len(batch["frames"]), generator=generator) + torch.arange(len(batch["frames"]))) / len(
+        batch["frames"]
+    )
+    sigma = 5 * u / (1 + 4 * u)
+    latents = torch.stack([encode_video(loaded, clip.numpy()) for clip in batch["frames"]])
+    noise = torch.randn(latents.shape, generator=generator)
+    ids = [row[:length].tolist() for row, length in zip(batch["tokens"], batch["lengths"], strict=True)]
+    encoder = learner.model["text_encoder"]
+    with torch.no_grad():
+        e = pad_embeds(encode_tokens(encoder, ids, settings["text_length"], CPU), settings["text_length"])
+        errors = []
+        for k, s in enumerate(sigma):
+            noisy = (1 - s) * latents[k] + s * noise[k]
+            velocity = learner.model["transformer"](noisy[None], 1000 * s[None], e[[k]]).sample[0]
+            errors.append((velocity - (noise[k] - latents[k])).square().mean())
+    assert loss.item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
+
+
+def test_every_weight_learns(vae, trained):
+    settings = SETTINGS | SMALL
+    loaded = load_vae(vae, CPU, torch.float32)
+    learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
+    learner.loss(22, Batches(settings, PromptTokenizer(trained / "tokenizer"))[22])[0].backward()
+    still = [name for name, weight in learner.model.named_parameters() if weight.grad is None]
+    assert not still
+    assert all(weight.grad is None for weight in loaded.parameters())
+
+
+def test_it_learns_and_goes_on_from_what_it_wrote(trained, vae, tmp_path):
+    log = trained.with_name("t2v.jsonl")
+    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == [0, 20]
+    assert entries[1]["loss"] < entries[0]["loss"]
+    train(SMALL | {"stages": [[1, [1], 3.0]]}, vae, tmp_path / "on", tmp_path / "on.jsonl", "cpu", "float32", trained)
+    assert json.loads((tmp_path / "on.jsonl").read_text())["loss"] < entries[0]["loss"]
+
+
+def test_captions_are_few_tokens_and_fit(trained):
+    tokenizer = PromptTokenizer(trained / "tokenizer")
+    lengths = [len(tokenizer.tokenise_text(text)) for text in corpus(400)]
+    assert max(lengths) <= SETTINGS["text_length"]
+
+
+def test_its_clips_are_those_of_the_captions_seeds_and_sizes(trained, vae):
+    how = {"frames": 5, "device": CPU, "steps": 2, "batch": 2}
+    texts = ["A red star.", "A blue moon.", "A red star."]
+    clips = list(generate(trained, vae, texts, **how))
+    assert [clip.shape for clip in clips] == [(5, 64, 64, 3)] * 3
+    again = list(generate(trained, vae, texts[:2], **how))
+    assert all((one == other).all() for one, other in zip(again, clips, strict=False))
+    assert (clips[0] != clips[2]).any()
+
+
+def test_an_evaluation_of_a_perfect_model_says_so(trained, vae, monkeypatch, tmp_path):
+    def perfect(folder, vae, texts, frames, device):
+        for number in range(len(texts)):
+            rng = np.random.default_rng(module.HELD_OUT + number)
+            scene = sample_scene(rng)
+            frame = int(rng.integers(81)) if frames == 1 else None
+            assert caption(scene, rng, frame)[0] == texts[number]
+            yield render(scene) if frame is None else render(scene, [frame])
+
+    monkeypatch.setattr(module, "generate", perfect)
+    found = evaluate(trained, vae, CPU, count=12, sheet=tmp_path / "sheet.jpg")
+    assert set(found["agreement"].values()) == {1.0}
+    assert found["named"]["count"] == 12 and found["named"]["motion"] == 12
+    assert evaluate(trained, vae, CPU, count=12, frames=1)["agreement"]["shape"] == 1
+    assert (tmp_path / "sheet.jpg").stat().st_size
