@@ -5,7 +5,7 @@ CORES ?= 2
 VENV = .venv
 RUN = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup weights demo test test-chaos test-slurm lint bench clean
+.PHONY: setup weights demo world world-short test test-chaos test-slurm lint bench clean
 
 setup: $(VENV)/ready
 
@@ -22,6 +22,15 @@ weights: setup
 demo: weights
 	$(RUN) snakemake --cores $(CORES)
 	@echo "Open results/bico/index.html"
+
+# The models of the embedded world, from nothing: hours on two cores, minutes on a GPU. With MINUTES=150 each piece of
+# training ends after so long, and the same command goes on.
+MINUTES ?= inf
+world: setup
+	$(RUN) snakemake --snakefile workflow/world.smk --cores $(CORES) --config minutes=$(MINUTES)
+
+world-short: setup
+	$(RUN) snakemake --snakefile workflow/world.smk --cores $(CORES) --configfile config/world-short.yaml
 
 lint: setup
 	$(RUN) ruff check .

@@ -1,23 +1,25 @@
-"""python scripts/world_evaluate.py transformer --folder resources/world --report t2v.json --count 200
+"""python scripts/world_evaluate.py vae --folder results/world/vae --report vae.json
+python scripts/world_evaluate.py transformer --folder resources/world --vae resources/world/vae --report t2v.json
 
 Says how well a model of the procedural world does on scenes that it was never trained on.
 """
 
-from pathlib import Path
-
-from bico.command import parser, run
+from bico.command import add_compute_arguments, parser, run
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("model", choices=("vae", "vlm", "transformer"))
-    arguments.add_argument("--folder", required=True, help="of the world's models: vae/, vlm/, transformer/, ...")
+    arguments.add_argument("--folder", required=True, help="the model's; transformer/, text_encoder/, tokenizer/ in it")
+    arguments.add_argument("--vae", help="the folder of the world's VAE, for the transformer's clips")
     arguments.add_argument("--report", required=True, help="to write (.json)")
     arguments.add_argument("--count", type=int, default=100, help="scenes or captions (default: %(default)s)")
     arguments.add_argument("--frames", type=int, default=81, help="of the transformer's clips (default: %(default)s)")
     arguments.add_argument("--sheet", help="shows the first of the transformer's clips under their captions (.jpg)")
-    arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    add_compute_arguments(arguments)
     given = arguments.parse_args()
+    if given.model == "transformer" and given.vae is None:
+        arguments.error("--vae is missing: the transformer's clips are latents")
 
     import torch
 
@@ -26,13 +28,13 @@ def main() -> None:
     from bico.wan import load_vae
     from bico.world import transformer, vae, vlm
 
-    folder, device = Path(given.folder), pick_device(given.device)
+    device = pick_device(given.device)
     if given.model == "vae":
-        report = vae.evaluate(load_vae(folder / "vae", device, torch.float32), given.count)
+        report = vae.evaluate(load_vae(given.folder, device, torch.float32), given.count)
     elif given.model == "vlm":
-        report = vlm.evaluate(folder / "vlm", given.count, device=given.device)
+        report = vlm.evaluate(given.folder, given.count, device=given.device)
     else:
-        report = transformer.evaluate(folder, folder / "vae", device, given.count, given.frames, given.sheet)
+        report = transformer.evaluate(given.folder, given.vae, device, given.count, given.frames, given.sheet)
     write_json(given.report, report)
 
 

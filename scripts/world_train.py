@@ -8,7 +8,7 @@ with status 75, and the same command goes on; the model as it is by then lies in
 import math
 from importlib import import_module
 
-from bico.command import parser, run, settings_argument
+from bico.command import add_compute_arguments, parser, run, settings_argument
 
 MODELS = ("vae", "vlm", "transformer")
 
@@ -22,10 +22,9 @@ def main() -> None:
     arguments.add_argument("--vae", help="the folder of the world's VAE; the transformer learns its latents")
     arguments.add_argument("--start-from", help="the folder of a model to begin with")
     arguments.add_argument("--minutes", type=float, default=math.inf, help="the most that this piece takes")
-    arguments.add_argument("--checkpoint-minutes", type=float, default=5.0)
     arguments.add_argument("--workers", type=int, default=0, help="processes that draw examples")
     arguments.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16", help="of the training")
-    arguments.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+    add_compute_arguments(arguments, saves=True)
     given = arguments.parse_args()
     if (given.vae is None) == (given.model == "transformer"):
         arguments.error("--vae goes with the transformer")

@@ -146,7 +146,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     pieces = trained(tmp_path / "pieces", settings)
     assert pieces.keys() == whole.keys()
     assert all(torch.equal(pieces[name], whole[name]) for name in whole)
-    assert (tmp_path / "pieces" / "vae.jsonl").read_text().count("\n") == 1
+    assert (tmp_path / "pieces" / "vae.jsonl").read_text().count("\n") == 2
     assert [path.name for path in (tmp_path / "pieces" / ".runs" / "vae").iterdir()] == ["lock"]
 
 

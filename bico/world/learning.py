@@ -133,7 +133,7 @@ def learn(
         over = lambda asked: asked or time.monotonic() - began > 60 * minutes  # noqa: E731
         for step in until_stopped(bar, partial(learner.checkpoint, run), checkpoint_minutes, over):
             entry = learner.step(step, next(batches))
-            if step % _LOG_EVERY == 0:
+            if step % _LOG_EVERY == 0 or step + 1 == len(data):
                 journal.append(entry)
         replace_folder(output, partial(learner.write, last=True))
         write_text(log_file, str(journal))

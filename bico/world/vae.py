@@ -251,7 +251,7 @@ def train(
     settings: dict, output: str | Path, log_file: str | Path, device: str = "auto", precision: str = "bfloat16",
     start_from: str | Path | None = None, **pieces,
 ) -> None:  # fmt: skip
-    """Trains the VAE and writes it, in diffusers' layout, and its JSONL log.
+    """Trains the VAE and writes it, in diffusers' layout and weights in float16, and its JSONL log.
 
     settings: what is to differ from SETTINGS. precision: of autocast. start_from: a VAE to begin with. pieces: as
     `bico.world.learning.learn` takes them.
@@ -293,7 +293,7 @@ class _Learner(Learner):
         vae = self.averaged()
         if last:
             measure_latents(vae, self.settings["statistics"])
-        vae.save_pretrained(folder)
+        vae.to(torch.float16).save_pretrained(folder)
 
 
 def reconstruction_losses(seen: torch.Tensor, pixels: torch.Tensor) -> dict[str, torch.Tensor]:

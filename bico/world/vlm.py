@@ -308,7 +308,9 @@ def evaluate(folder: str | Path, scenes: int = 100, prompts: int = 8, device: st
     prompts that keep all key phrases, at the first try and in the end.
     """
     reader = vlm.load(folder, pick_device(device))
-    return {"first_seed": HELD_OUT} | {kind: _evaluate(reader, kind, scenes, prompts) for kind in KINDS}
+    return {"scenes": scenes, "first_seed": HELD_OUT} | {
+        kind: _evaluate(reader, kind, scenes, prompts) for kind in KINDS
+    }
 
 
 def _evaluate(reader: Vlm, kind: str, scenes: int, prompts: int) -> dict:

@@ -1,0 +1,21 @@
+"""python scripts/world_publish.py --folder results/world --output resources/world
+
+Puts the trained models of the procedural world where the pipeline finds them, with a card of their figures.
+"""
+
+from bico.command import parser, run
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--folder", required=True, help="vae/, vlm/, transformer/, with their logs and reports")
+    arguments.add_argument("--output", required=True, help="the folder of the world's models")
+    given = arguments.parse_args()
+
+    from bico.world.card import publish
+
+    publish(given.folder, given.output)
+
+
+if __name__ == "__main__":
+    run(main)

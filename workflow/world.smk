@@ -1,0 +1,84 @@
+# The models of the embedded world: trained, evaluated, put under resources/world with a card of their figures.
+#
+#   make world                              all of it: hours on two cores, minutes on a GPU
+#   make world MINUTES=150                  in pieces: each ends after so many minutes and the same command goes on
+#   snakemake --snakefile workflow/world.smk --configfile config/world-short.yaml --cores 2     the short form
+import json
+import os
+import sys
+
+ROOT = os.path.dirname(workflow.basedir)
+sys.path.insert(0, ROOT)
+from bico.command import hand_over
+
+FOLDER = config.get("folder", "results/world")
+PLACE = config.get("place", "resources/world")
+SETTINGS = {model: json.dumps(what) for model, what in config.get("settings", {}).items()}
+MINUTES = config.get("minutes", "inf")
+COUNT = config.get("count", 200)
+hand_over({"device": config.get("device", "auto")}, ROOT)
+
+
+localrules:
+    publish,
+
+
+rule publish:
+    input:
+        models=[f"{FOLDER}/{model}" for model in ("vae", "vlm", "transformer")],
+        reports=[f"{FOLDER}/{model}.json" for model in ("vae", "vlm", "transformer")],
+        logs=[f"{FOLDER}/{model}.jsonl" for model in ("vae", "vlm", "transformer")],
+    output:
+        f"{PLACE}/README.md",
+    params:
+        settings=SETTINGS,
+    shell:
+        "python scripts/world_publish.py --folder {FOLDER:q} --output {PLACE:q}"
+
+
+rule vae_or_vlm:
+    output:
+        model=directory(f"{FOLDER}/{{model}}"),
+        log=f"{FOLDER}/{{model}}.jsonl",
+    wildcard_constraints:
+        model="vae|vlm",
+    threads: 1
+    resources:
+        gpu=1,
+    params:
+        settings=lambda wildcards: SETTINGS.get(wildcards.model, "{}"),
+    shell:
+        "OMP_NUM_THREADS={threads} python scripts/world_train.py {wildcards.model} --output {output.model:q}"
+        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES}"
+
+
+rule transformer:
+    input:
+        f"{FOLDER}/vae",
+    output:
+        model=directory(f"{FOLDER}/transformer"),
+        log=f"{FOLDER}/transformer.jsonl",
+    threads: 2
+    resources:
+        gpu=1,
+    params:
+        settings=SETTINGS.get("transformer", "{}"),
+    shell:
+        "OMP_NUM_THREADS={threads} python scripts/world_train.py transformer --vae {input:q} --output {output.model:q}"
+        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES}"
+
+
+rule evaluate:
+    input:
+        model=f"{FOLDER}/{{model}}",
+        vae=f"{FOLDER}/vae",
+    output:
+        f"{FOLDER}/{{model}}.json",
+    wildcard_constraints:
+        model="vae|vlm|transformer",
+    threads: 2
+    resources:
+        gpu=1,
+    shell:
+        "python scripts/world_evaluate.py {wildcards.model} --folder {input.model:q} --vae {input.vae:q}"
+        " --report {output:q} --count {COUNT}"
