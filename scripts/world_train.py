@@ -24,6 +24,7 @@ def main() -> None:
     arguments.add_argument("--minutes", type=float, default=math.inf, help="the most that this piece takes")
     arguments.add_argument("--workers", type=int, default=0, help="processes that draw examples")
     arguments.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16", help="of the training")
+    arguments.add_argument("--compile", action="store_true", help="the transformer; needs a C++ compiler")
     add_compute_arguments(arguments, saves=True)
     given = arguments.parse_args()
     if (given.vae is None) == (given.model == "transformer"):
@@ -31,7 +32,7 @@ def main() -> None:
     module = import_module(f"bico.world.{given.model}")
     how = {name: getattr(given, name) for name in ("device", "precision", "start_from")}
     how |= {name: getattr(given, name) for name in ("minutes", "checkpoint_minutes", "workers")}
-    how |= {"vae": given.vae} if given.vae else {}
+    how |= {"vae": given.vae, "compiled": given.compile} if given.vae else {}
     module.train(given.settings, output=given.output, log_file=given.log, **how)
 
 

@@ -5,6 +5,7 @@
 #   snakemake --snakefile workflow/world.smk --configfile config/world-short.yaml --cores 2     the short form
 import json
 import os
+import shutil
 import sys
 
 ROOT = os.path.dirname(workflow.basedir)
@@ -15,6 +16,7 @@ FOLDER = config.get("folder", "results/world")
 PLACE = config.get("place", "resources/world")
 SETTINGS = {model: json.dumps(what) for model, what in config.get("settings", {}).items()}
 MINUTES = config.get("minutes", "inf")
+COMPILE = "--compile" if config.get("compile", shutil.which("g++") is not None) else ""
 COUNT = config.get("count", 200)
 hand_over({"device": config.get("device", "auto")}, ROOT)
 
@@ -65,7 +67,7 @@ rule transformer:
         settings=SETTINGS.get("transformer", "{}"),
     shell:
         "OMP_NUM_THREADS={threads} python scripts/world_train.py transformer --vae {input:q} --output {output.model:q}"
-        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES}"
+        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES} {COMPILE}"
 
 
 rule evaluate:

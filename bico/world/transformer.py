@@ -164,13 +164,14 @@ class Batches(Dataset):
 
 def train(
     settings: dict, vae: str | Path, output: str | Path, log_file: str | Path, device: str = "auto",
-    precision: str = "bfloat16", start_from: str | Path | None = None, **pieces,
+    precision: str = "bfloat16", start_from: str | Path | None = None, compiled: bool = False, **pieces,
 ) -> None:  # fmt: skip
     """Trains transformer and text encoder and writes both, weights in float16, and the tokenizer into `output`, and the
     JSONL log.
 
     settings: what is to differ from SETTINGS. vae: the folder of the world's VAE. precision: of autocast. start_from: a
-    folder that an earlier training wrote, to begin with. pieces: as `bico.world.learning.learn` takes them.
+    folder that an earlier training wrote, to begin with. compiled: by torch.compile, half as fast again; it needs a C++ compiler. pieces:
+    as `bico.world.learning.learn` takes them.
     """
     settings, on = checked(settings, SETTINGS), pick_device(device)
     made_from = {
@@ -186,7 +187,8 @@ def train(
         data = Batches(settings, PromptTokenizer(tokenizer))
 
         def begin() -> _Learner:
-            return _Learner(settings, tokenizer, load_vae(vae, on, torch.float32), len(data), on, precision, start_from)
+            coder = load_vae(vae, on, torch.float32)
+            return _Learner(settings, tokenizer, coder, len(data), on, precision, start_from, compiled)
 
         learn(made_from, output, log_file, begin, data, **pieces)
 
@@ -194,7 +196,9 @@ def train(
 class _Learner(Learner):
     name = "transformer"
 
-    def __init__(self, settings: dict, tokenizer: Path, vae, steps: int, device, precision: str, start_from):
+    def __init__(
+        self, settings: dict, tokenizer: Path, vae, steps: int, device, precision: str, start_from, compiled=False
+    ):
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer, local_files_only=True)
         models = new_models(settings, len(self.tokenizer), vae.config.z_dim)
         if start_from:
@@ -204,6 +208,8 @@ class _Learner(Learner):
         self.vae = vae
         if device.type == "cpu":
             self.model["transformer"].set_attn_processor(PlainAttention())
+        if compiled:
+            self.model["transformer"].compile(dynamic=False)
 
     def loss(self, step: int, batch: dict) -> tuple[torch.Tensor, dict]:
         pixels = batch["frames"].to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
