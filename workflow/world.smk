@@ -14,7 +14,9 @@ from bico.command import hand_over
 
 FOLDER = config.get("folder", "results/world")
 PLACE = config.get("place", "resources/world")
-SETTINGS = {model: json.dumps(what) for model, what in config.get("settings", {}).items()}
+SETTINGS = {
+    model: json.dumps(what) for model, what in config.get("settings", {}).items()
+}
 MINUTES = config.get("minutes", "inf")
 COMPILE = "--compile" if config.get("compile", shutil.which("g++") is not None) else ""
 COUNT = config.get("count", 200)

@@ -170,8 +170,8 @@ def train(
     JSONL log.
 
     settings: what is to differ from SETTINGS. vae: the folder of the world's VAE. precision: of autocast. start_from: a
-    folder that an earlier training wrote, to begin with. compiled: by torch.compile, half as fast again; it needs a C++ compiler. pieces:
-    as `bico.world.learning.learn` takes them.
+    folder that an earlier training wrote, to begin with. compiled: by torch.compile, half as fast again; it needs a C++
+    compiler. pieces: as `bico.world.learning.learn` takes them.
     """
     settings, on = checked(settings, SETTINGS), pick_device(device)
     made_from = {
