@@ -5,7 +5,7 @@ CORES ?= 2
 VENV = .venv
 RUN = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup weights demo world world-short test test-chaos test-slurm lint bench clean
+.PHONY: setup weights demo world world-short world-proof test test-chaos test-slurm lint bench clean
 
 setup: $(VENV)/ready
 
@@ -31,6 +31,11 @@ world: setup
 
 world-short: setup
 	$(RUN) snakemake --snakefile workflow/world.smk --cores $(CORES) --configfile config/world-short.yaml
+
+world-proof: setup
+	$(RUN) python scripts/world_proof.py --prepare results/world-proof
+	$(RUN) snakemake --cores $(CORES) --configfile config/world-proof.yaml
+	$(RUN) python scripts/world_proof.py --judge results/world-proof/bico --output results/world-proof/table.md
 
 lint: setup
 	$(RUN) ruff check .
