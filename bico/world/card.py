@@ -67,7 +67,8 @@ By attribute, of the clips:
 
 {{ table(vlm.video.words) }}
 
-**Text to video**, {{ t2v.captions }} captions: the share of the clips in which the oracle sees what the caption says:
+**Text to video**, {{ t2v.captions }} captions{{ " of single frames" if t2v.frames == 1 }}: the share in which the
+oracle sees what the caption says:
 
 {{ table(t2v.agreement) }}
 """

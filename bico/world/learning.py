@@ -27,7 +27,6 @@ LEARNING = {
     "warmup": 100,  # steps
     "decay": 0.3,  # the share of the steps, at the end, over which the learning rate falls to 0
     "weight_decay": 1e-4,
-    "muon": False,  # steps matrices of the model's blocks by Muon, all else by AdamW
     "average": 0.999,  # of the weights over the steps: how much of it each step keeps
 }
 _LOG_EVERY = 20  # steps
@@ -45,7 +44,8 @@ class Learner:
         self.settings, self.steps, self.device, self.dtype = settings, steps, device, dtype
         self.model = model.to(device).train().requires_grad_(True)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        self.optimizers = _optimizers(self.model, settings)
+        decay = settings["weight_decay"]
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=(0.9, 0.99), weight_decay=decay)
         self.done, self.seconds = 0, 0.0
 
     def loss(self, step: int, batch) -> tuple[torch.Tensor, dict]:
@@ -60,12 +60,11 @@ class Learner:
         """One optimiser step; returns what the log keeps of it."""
         begun, self.done = time.monotonic(), step + 1
         loss, entry = self.loss(step, batch)
-        self.model.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, error_if_nonfinite=True)
-        for optimizer in self.optimizers:
-            optimizer.param_groups[0]["lr"] = self._learning_rate(step)
-            optimizer.step()
+        self.optimizer.param_groups[0]["lr"] = self._learning_rate(step)
+        self.optimizer.step()
         keep = min(self.settings["average"], (1 + step) / (10 + step))
         for name, value in self.model.state_dict().items():
             self.average[name].lerp_(value, 1 - keep)
@@ -89,7 +88,7 @@ class Learner:
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "average": self.average,
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "optimizer": self.optimizer.state_dict(),
         }
         with atomic(run / "checkpoint.pt") as part:
             torch.save(state, part)
@@ -103,27 +102,13 @@ class Learner:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+        self.optimizer.load_state_dict(state["optimizer"])
         self.done, self.seconds = state["step"], state["seconds"]
         return self.done
 
     def _learning_rate(self, step: int) -> float:
         left = (self.steps - step) / max(self.steps * self.settings["decay"], 1)
         return self.settings["learning_rate"] * min(1.0, (step + 1) / self.settings["warmup"], left)
-
-
-def _optimizers(model: nn.Module, settings: dict) -> list[torch.optim.Optimizer]:
-    decay = settings["weight_decay"]
-    adam = partial(torch.optim.AdamW, betas=(0.9, 0.99), weight_decay=decay)
-    if not settings["muon"]:
-        return [adam(model.parameters())]
-    matrices = {name for name, value in model.named_parameters() if value.ndim == 2 and "blocks." in name}
-    inside, outside = (
-        [value for name, value in model.named_parameters() if (name in matrices) == within] for within in (True, False)
-    )
-    # With this adjustment Muon takes AdamW's learning rates.
-    return [torch.optim.Muon(inside, weight_decay=decay, adjust_lr_fn="match_rms_adamw"), adam(outside)]
 
 
 def learn(

@@ -1,0 +1,49 @@
+"""The card of the world's models: that it says what their files and reports say."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from bico.world.card import COMPONENTS, publish
+
+
+@pytest.fixture
+def trained(tmp_path):
+    folder = tmp_path / "trained"
+    for source in COMPONENTS.values():
+        (folder / source).mkdir(parents=True, exist_ok=True)
+    for name, source in COMPONENTS.items():
+        if name != "tokenizer":
+            (folder / source / "config.json").write_text(json.dumps({"architectures": [f"The{name}"]}))
+            save_file({"a": torch.zeros(10, 100), "b": torch.zeros(7)}, folder / source / "model.safetensors")
+    for model in ("vae", "vlm", "transformer"):
+        entries = [{"step": step, "loss": 1 / (1 + step), "seconds": 36.0 * step} for step in range(0, 101, 20)]
+        (folder / f"{model}.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    vae = {"scenes": 3, "psnr": {"mean": 31.24, "lowest": 25}, "shade": 1.6, "oracle": {"shape": 0.9}}
+    vae["colour_by_frame"] = [0.5] * 72 + [1.5] * 9
+    kind = {"valid": 1.0, "right": 0.912, "kept_first_try": 0.8, "kept": 0.95, "words": {"motion": 0.871}}
+    (folder / "vae.json").write_text(json.dumps(vae))
+    (folder / "vlm.json").write_text(json.dumps({"scenes": 5, "image": kind, "video": kind}))
+    t2v = {"captions": 200, "frames": 81, "agreement": {"colour": 0.955, "motion": 0.5}}
+    (folder / "transformer.json").write_text(json.dumps(t2v))
+    return folder
+
+
+def test_it_has_every_components_size_and_every_figure(trained, tmp_path):
+    publish(trained, tmp_path / "world")
+    card = (tmp_path / "world" / "README.md").read_text()
+    assert {path.name for path in (tmp_path / "world").iterdir()} == {*COMPONENTS, "README.md"}
+    assert card.count("| 0.00 M |") == 5  # 1,007 parameters each; none in the tokenizer
+    for said in ("Thevae", "Thevlm", "31.2 dB", "25.0 dB", "0.50 of 255", "1.50 in the last", "91.2 %", "87.1 %"):
+        assert said in card, said
+    assert "| transformer | 101 | 1.00 | 0.0099 |" in card
+    assert "| colour | motion |\n| --- | --- |\n| 95.5 % | 50.0 % |" in card
+
+
+def test_publishing_again_replaces_what_was_there(trained, tmp_path):
+    publish(trained, tmp_path / "world")
+    (tmp_path / "world" / "vae" / "old.safetensors").write_bytes(b"")
+    publish(trained, tmp_path / "world")
+    assert not (tmp_path / "world" / "vae" / "old.safetensors").exists()
