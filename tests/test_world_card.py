@@ -1,6 +1,7 @@
 """The card of the world's models: that it says what their files and reports say."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -47,3 +48,12 @@ def test_publishing_again_replaces_what_was_there(trained, tmp_path):
     (tmp_path / "world" / "vae" / "old.safetensors").write_bytes(b"")
     publish(trained, tmp_path / "world")
     assert not (tmp_path / "world" / "vae" / "old.safetensors").exists()
+
+
+def test_a_model_that_is_not_trained_yet_is_left_out(trained, tmp_path):
+    shutil.rmtree(trained / "vlm")
+    publish(trained, tmp_path / "world")
+    card = (tmp_path / "world" / "README.md").read_text()
+    assert not (tmp_path / "world" / "vlm").exists()
+    assert "vlm" not in card and "Language model" not in card
+    assert "31.2 dB" in card and "95.5 %" in card

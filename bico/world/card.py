@@ -45,7 +45,7 @@ Hours are those that the optimiser's steps took, on the machine that trained the
 twentieth of the steps.
 
 ## Figures, on scenes that were never trained on
-
+{% if vae %}
 **VAE**, {{ vae.scenes }} clips of 81 frames: {{ "%.1f"|format(vae.psnr.mean) }} dB (the worst clip
 {{ "%.1f"|format(vae.psnr.lowest) }} dB). A frame's mean colour is off by
 {{ "%.2f"|format(vae.colour_by_frame[:9]|sum / 9) }} of 255 levels in the first nine frames and by
@@ -53,7 +53,7 @@ twentieth of the steps.
 {{ "%.1f"|format(vae.shade) }} (median). What the oracle still reads rightly from the reconstructions:
 
 {{ table(vae.oracle) }}
-
+{% endif %}{% if vlm %}
 **Language model**, {{ vlm.scenes }} clips and as many images:
 
 | | valid JSON | just the right phrases | prompts that keep all phrases, at first | after asking again |
@@ -66,32 +66,36 @@ twentieth of the steps.
 By attribute, of the clips:
 
 {{ table(vlm.video.words) }}
+{% endif %}{% if transformer %}
+**Text to video**, {{ transformer.captions }} captions{{ " of single frames" if transformer.frames == 1 }}:
+the share in which the oracle sees what the caption says:
 
-**Text to video**, {{ t2v.captions }} captions{{ " of single frames" if t2v.frames == 1 }}: the share in which the
-oracle sees what the caption says:
-
-{{ table(t2v.agreement) }}
-"""
+{{ table(transformer.agreement) }}
+{% endif %}"""
 
 
 def publish(folder: str | Path, output: str | Path) -> None:
     """Copies the trained components from `folder` into `output`, in place of what lies there, and writes its README.md
-    from their logs and reports."""
+    from their logs and reports. Models that are not trained yet are left out."""
     folder, output = Path(folder), Path(output)
-    for name, source in COMPONENTS.items():
-        replace_folder(output / name, lambda part, source=source: shutil.copytree(folder / source, part))
-    components = [_component(output / name) for name in COMPONENTS]
+    there = [name for name, source in COMPONENTS.items() if (folder / source).is_dir()]
+    for name in there:
+        source = folder / COMPONENTS[name]
+        replace_folder(output / name, lambda part, source=source: shutil.copytree(source, part))
+    components = [_component(output / name) for name in there]
+    trained = [model for model in _MODELS if model in there]
     found = {
         "components": components,
         "total": sum(component["bytes"] for component in components),
-        "trainings": [_training(model, folder / f"{model}.jsonl") for model in ("vae", "vlm", "transformer")],
-        "vae": json.loads((folder / "vae.json").read_text()),
-        "vlm": json.loads((folder / "vlm.json").read_text()),
-        "t2v": json.loads((folder / "transformer.json").read_text()),
+        "trainings": [_training(model, folder / f"{model}.jsonl") for model in trained],
+        **{model: json.loads((folder / f"{model}.json").read_text()) for model in trained},
     }
     environment = Environment(keep_trailing_newline=True)
     environment.globals |= {"table": _table, "share": _share}
     write_text(output / "README.md", environment.from_string(CARD).render(found))
+
+
+_MODELS = ("vae", "vlm", "transformer")
 
 
 def _component(folder: Path) -> dict:
