@@ -14,17 +14,29 @@ from bico.phrases import KINDS, Phrases, keeps_phrases, parse_phrases
 from bico.world.scene import COLOURS, FRAMES, render, sample_scene
 from bico.world.vlm import (
     FPS,
+    GLANCED,
     TASKS,
     answer_loss,
     batch,
     draw_example,
+    draw_glances,
+    glance_loss,
     named,
     shown_frames,
     shown_picture,
     train,
 )
 
-SMALL = {"vocabulary": 700, "width": 64, "layers": 2, "vision_width": 48, "vision_layers": 2, "images": 3, "clips": 2}
+SMALL = {
+    "vocabulary": 700,
+    "width": 64,
+    "layers": 2,
+    "vision_width": 48,
+    "vision_layers": 2,
+    "images": 3,
+    "clips": 2,
+    "pictures": 4,
+}
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +102,48 @@ def test_subjects_are_named_in_reading_order_whatever_their_order_in_the_scene()
         assert first.shape in named(scene).spatial[0]
 
 
+def test_glances_tell_what_the_scenes_words_and_poses_tell():
+    frames, words, poses = draw_glances(40, 5, np.random.default_rng(0))
+    assert frames.shape == (40, 2, 64, 64, 3)
+    rng, same = np.random.default_rng(0), 0
+    for k in range(40):
+        scene, first = sample_scene(rng), int(rng.integers(FRAMES - 5))
+        second = first + 5 * int(rng.integers(2))
+        same += first == second
+        assert (frames[k] == render(scene, [first, second])).all()
+        told = {GLANCED[i] for i in words[k].nonzero().flatten()}
+        assert {("shape", subject.shape) for subject in scene.subjects} <= told
+        assert ("background", scene.background.colour) in told
+        assert len(told) <= 3 + 4 * len(scene.subjects)
+        assert poses[k].isnan().any() == (len(scene.subjects) == 2)
+    assert 8 < same < 32
+
+
+def test_the_tower_alone_learns_from_glances_and_the_language_model_does_not(reader):
+    head = torch.nn.Linear(2 * 64, len(GLANCED) + 6)
+    frames, words, poses = draw_glances(6, 5, np.random.default_rng(1))
+    shown = [shown_picture(reader, pair, "video") for pair in frames]
+    inputs = {"words": words, "poses": poses}
+    inputs |= {name: torch.cat([getattr(one, name) for one in shown]) for name in ("pixels", "grid")}
+    reader.model.zero_grad()
+    glance_loss(reader.model, head, inputs)[0].backward()
+    learns = {name for name, value in reader.model.named_parameters() if value.grad is not None}
+    assert learns and all(".visual." in name for name in learns)
+    assert head.weight.grad.abs().sum() > 0
+    reader.model.zero_grad()
+
+
 def test_it_learns_and_what_is_written_is_what_the_pipeline_loads(tmp_path):
-    train(SMALL | {"steps": 41, "warmup": 5, "learning_rate": 3e-3}, tmp_path / "vlm", tmp_path / "vlm.jsonl", "cpu")
+    train(
+        SMALL | {"glances": 20, "steps": 41, "warmup": 5, "learning_rate": 3e-3},
+        tmp_path / "vlm",
+        tmp_path / "vlm.jsonl",
+        "cpu",
+    )
     entries = [json.loads(line) for line in (tmp_path / "vlm.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in entries] == [0, 20, 40]
-    assert entries[-1]["loss"] < 0.8 * entries[0]["loss"]
+    assert [entry["step"] for entry in entries] == [0, 20, 40, 60]
+    assert [entry["kind"] == "glance" for entry in entries] == [True, False, False, False]
+    assert entries[-1]["loss"] < 0.8 * entries[1]["loss"]
     reader = vlm.load(tmp_path / "vlm")
     assert reader.videos.fps == 3.0
     assert all(weight.isfinite().all() for weight in reader.model.parameters())

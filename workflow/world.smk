@@ -1,7 +1,9 @@
-# The models of the embedded world: trained, evaluated, put under resources/world with a card of their figures.
+# The models of the embedded world: trained, evaluated, published under results/world/published with a card of their
+# figures. To ship them: python scripts/world_publish.py --folder results/world --output resources/world
 #
 #   make world                              all of it: hours on two cores, minutes on a GPU
 #   make world MINUTES=150                  in pieces: each ends after so many minutes and the same command goes on
+#   --config start_from=resources/world     the video model begins with the weights that are there
 #   snakemake --snakefile workflow/world.smk --configfile config/world-short.yaml --cores 2     the short form
 import json
 import os
@@ -13,12 +15,13 @@ sys.path.insert(0, ROOT)
 from bico.command import hand_over
 
 FOLDER = config.get("folder", "results/world")
-PLACE = config.get("place", "resources/world")
+PLACE = f"{FOLDER}/published"
 SETTINGS = {
     model: json.dumps(what) for model, what in config.get("settings", {}).items()
 }
 MINUTES = config.get("minutes", "inf")
 COMPILE = "--compile" if config.get("compile", shutil.which("g++") is not None) else ""
+START = f"--start-from {config['start_from']}" if "start_from" in config else ""
 COUNT = config.get("count", 200)
 hand_over({"device": config.get("device", "auto")}, ROOT)
 
@@ -69,7 +72,7 @@ rule transformer:
         settings=SETTINGS.get("transformer", "{}"),
     shell:
         "OMP_NUM_THREADS={threads} python scripts/world_train.py transformer --vae {input:q} --output {output.model:q}"
-        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES} {COMPILE}"
+        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES} {COMPILE} {START}"
 
 
 rule evaluate:
