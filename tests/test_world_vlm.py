@@ -143,7 +143,7 @@ def test_it_learns_and_what_is_written_is_what_the_pipeline_loads(tmp_path):
     entries = [json.loads(line) for line in (tmp_path / "vlm.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in entries] == [0, 20, 40, 60]
     assert [entry["kind"] == "glance" for entry in entries] == [True, False, False, False]
-    assert entries[-1]["loss"] < 0.8 * entries[1]["loss"]
+    assert entries[-1]["loss"] < 0.9 * entries[1]["loss"]
     reader = vlm.load(tmp_path / "vlm")
     assert reader.videos.fps == 3.0
     assert all(weight.isfinite().all() for weight in reader.model.parameters())
