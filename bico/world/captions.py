@@ -174,7 +174,8 @@ def _sentence(words: Words, rng: np.random.Generator) -> str:
         around.append(said("light", words.light))
 
     medium = pick("video", "clip") if words.subjects[0].motion else pick("picture", "image")
-    ways = [[what, *around], [f"{_article(medium)} {medium} of {what}", *around], [f"the {medium} shows {what}", *around]]
+    shown = f"{_article(medium)} {medium} of {what}", f"the {medium} shows {what}"
+    ways = [[way, *around] for way in (what, *shown)]
     if around:
         ways.append([f"{around[0]}, {what}", *around[1:]])
     text = pick(" ", ", ").join(ways[rng.integers(len(ways))])
