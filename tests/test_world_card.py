@@ -57,3 +57,10 @@ def test_a_model_that_is_not_trained_yet_is_left_out(trained, tmp_path):
     assert not (tmp_path / "world" / "vlm").exists()
     assert "vlm" not in card and "Language model" not in card
     assert "31.2 dB" in card and "95.5 %" in card
+
+
+def test_of_a_training_in_several_runs_it_counts_all(trained, tmp_path):
+    log = trained / "transformer.jsonl"
+    log.write_text(2 * log.read_text())
+    publish(trained, tmp_path / "world")
+    assert "| transformer | 202 | 2.00 | 0.0099 |" in (tmp_path / "world" / "README.md").read_text()

@@ -1,6 +1,7 @@
 """The world's text-to-video model: that it trains by flow matching on what the pipeline will give it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,15 +12,26 @@ from bico.tokens import PromptTokenizer
 from bico.wan import encode_tokens, encode_video, load_vae, pad_embeds
 from bico.world import transformer as module
 from bico.world.captions import caption
-from bico.world.scene import render, sample_scene
-from bico.world.transformer import SETTINGS, Batches, PlainAttention, corpus, evaluate, generate, new_models, train
+from bico.world.scene import MOTIONS, SHAPES, poses, render, sample_scene
+from bico.world.transformer import (
+    MAPPED,
+    SETTINGS,
+    Batches,
+    PlainAttention,
+    corpus,
+    draw_map,
+    evaluate,
+    generate,
+    new_models,
+    train,
+)
 from bico.world.vae import SETTINGS as VAE
 from bico.world.vae import new_vae
 
 CPU = torch.device("cpu")
 SMALL = {
     "heads": 1, "layers": 2, "feed_forward": 64, "vocabulary": 700, "text_width": 32, "text_layers": 1,
-    "stages": [[21, [1], 3.0], [2, [5], 5.0]], "latents_per_step": 8, "warmup": 5,
+    "stages": [[21, [1], 3.0], [2, [5], 5.0]], "latents_per_step": 8, "warmup": 5, "map_block": 1,
 }  # fmt: skip
 
 
@@ -57,7 +69,7 @@ def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline
     batch = Batches(settings, tokenizer)[22]
     loaded = load_vae(vae, CPU, torch.float32)
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
-    loss, _ = learner.loss(22, batch)
+    _, entry = learner.loss(22, batch)
 
     generator = torch.Generator().manual_seed(22)
     u = (torch.rand(len(batch["frames"]), generator=generator) + torch.arange(len(batch["frames"]))) / len(
@@ -75,7 +87,36 @@ def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline
             noisy = (1 - s) * latents[k] + s * noise[k]
             velocity = learner.model["transformer"](noisy[None], 1000 * s[None], e[[k]]).sample[0]
             errors.append((velocity - (noise[k] - latents[k])).square().mean())
-    assert loss.item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
+    assert entry["velocity"] == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_map_of_a_clip_is_what_its_frames_show(seed):
+    """Against the pixels: a quarter of a token deep inside an outline is not the background's, one far outside is."""
+    shown = sample_scene(np.random.default_rng(seed))
+    shown = replace(shown, style="flat", light=replace(shown.light, word="steady"))
+    true = draw_map(shown, 8, 9)
+    assert true.shape == (3, 8, 8, 4 + len(MAPPED))
+    empty = render(replace(shown, subjects=()), [8])[0]
+    for latent, times in ((0, [8]), (1, [10, 11]), (2, [14, 15])):  # those in the middle of what a latent codes
+        changed = (render(shown, times) != empty).any(-1).mean(0).reshape(16, 4, 16, 4).mean((1, 3))
+        distance = true[latent, ..., :4].reshape(8, 8, 2, 2).swapaxes(1, 2).reshape(16, 16) * 8
+        assert (changed[distance < -3] == 1).all() and (changed[distance > 5] == 0).all()
+        assert (distance < -3).any()
+
+
+def test_the_words_of_the_map_hold_where_their_subject_is_and_the_scenes_everywhere():
+    shown = sample_scene(np.random.default_rng(3), subjects=2)
+    one, other = shown.subjects
+    true = draw_map(shown, 0, 1)[0]
+    words = {word: true[..., 4 + k] for k, word in enumerate(MAPPED)}
+    for subject in shown.subjects:
+        x, y = (int(place // 8) for place in poses(subject, [0])[0, :2])
+        assert words["shape", subject.shape][y, x] == words["colour", subject.colour][y, x] == 1
+    assert not (words["shape", one.shape] * words["shape", other.shape]).all()
+    assert not sum(words["motion", motion].sum() for motion in MOTIONS)  # a frame shows none
+    assert words["background", shown.background.colour].all() and words["pattern", shown.background.pattern].all()
+    assert not words["shape", next(shape for shape in SHAPES if shape not in (one.shape, other.shape))].any()
 
 
 def test_every_weight_learns(vae, trained):

@@ -15,6 +15,7 @@ from bico.world.scene import FRAMES, render, sample_scene
 from bico.world.vae import SETTINGS, Clips, decode_clip, encode_clip, evaluate, measure_latents, new_vae, train
 from tests.conftest import ROOT
 
+CPU = torch.device("cpu")
 SMALL = {"base_dim": 8, "decoder_base_dim": 8, "z_dim": 4, "warmup": 2, "frames_per_step": 8, "statistics": 1}
 
 
@@ -110,7 +111,7 @@ def test_every_weight_learns_from_clips(vae):
 
 
 def test_the_clips_of_a_step_depend_on_its_number_alone():
-    clips = Clips(SETTINGS | small(stages=[[2, [1]], [3, [5, 9]]]))
+    clips = Clips(SETTINGS | small(stages=[[2, [1], 0.4, True], [3, [5, 9], 0.4, True]]))
     assert len(clips) == 5
     assert clips[0].shape == (8, 1, 64, 64, 3)
     assert clips[3].shape[1] in (5, 9)
@@ -119,19 +120,51 @@ def test_the_clips_of_a_step_depend_on_its_number_alone():
 
 
 def test_the_loss_falls(tmp_path):
-    trained(tmp_path, small(base_dim=16, decoder_base_dim=16, stages=[[41, [1]]]))
+    trained(tmp_path, small(base_dim=16, decoder_base_dim=16, stages=[[41, [1], 0.4, True]]))
     entries = [json.loads(line) for line in (tmp_path / "vae.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in entries] == [0, 20, 40]
     assert entries[-1]["loss"] < 0.7 * entries[0]["loss"]
 
 
+def test_a_stage_may_leave_the_encoder_as_it_is(tmp_path):
+    trained(tmp_path / "first", small(stages=[[2, [1], 0.4, True]]))
+    start = tmp_path / "first" / "vae"
+    before = load_file(start / "diffusion_pytorch_model.safetensors")
+    after = trained(tmp_path, small(stages=[[3, [5], 0.1, False]]), start_from=start)
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder", "post_quant_conv"}
+
+
+def test_the_noise_on_the_latents_is_a_share_of_their_deviation(vae, monkeypatch):
+    """Whatever their scale, so that the encoder cannot drown it in large latents."""
+    given = {}
+
+    def decode(model, latents):
+        given["latents"] = latents
+        return decode_clip(model, latents)
+
+    pixels = torch.randint(256, (512, 1, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    vae.quant_conv.weight.data *= 7
+    vae.quant_conv.bias.data[4:] = -40  # next to no deviation of the posterior's own
+    vae.quant_conv.weight.data[4:] = 0
+    monkeypatch.setattr(module, "decode_clip", decode)
+    learner = module._Learner(vae, SETTINGS | small(stages=[[1, [1], 0.3, True]]), 1, CPU, torch.float32)
+    learner.loss(0, pixels)
+    with torch.no_grad():
+        mean = encode_clip(vae, pixels.permute(0, 4, 1, 2, 3) / 127.5 - 1)[0]
+    noise = (given["latents"].detach() - mean) / mean.std((0, 2, 3, 4), keepdim=True)
+    # A level that is uniform from 0 to 0.3 has a mean square of 0.03.
+    assert noise.square().mean((0, 2, 3, 4)).numpy() == pytest.approx(np.full(4, 0.03), rel=0.2)
+    assert noise.square().mean((1, 2, 3, 4)).sqrt().max() < 0.3 * 2
+
+
 def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    settings = small(stages=[[3, [1]], [4, [5]]])
+    settings = small(stages=[[3, [1], 0.4, True], [4, [5], 0.1, False]])
     whole = trained(tmp_path / "whole", settings)
     with pytest.raises(Stopped):
         trained(tmp_path / "pieces", settings, minutes=0)
     (run,) = (tmp_path / "pieces" / ".runs" / "vae").glob("*/")
-    assert load_vae(run / "model", torch.device("cpu"), torch.float32)
+    assert load_vae(run / "model", CPU, torch.float32)
 
     original = Learner.step
 
@@ -152,7 +185,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
 
 
 def test_what_is_written_is_what_the_pipeline_loads(tmp_path):
-    trained(tmp_path, small(stages=[[1, [5]]]))
+    trained(tmp_path, small(stages=[[1, [5], 0.4, True]]))
     vae = load_vae(tmp_path / "vae", torch.device("cpu"), torch.float32)
     clip = render(sample_scene(np.random.default_rng(0)))
     latents = encode_video(vae, clip)

@@ -111,10 +111,18 @@ def _component(folder: Path) -> dict:
 
 
 def _training(model: str, log: Path) -> dict:
+    """Of a log, or of several one after the other: of a training and of those that began with what it had written."""
     entries = [json.loads(line) for line in log.read_text().splitlines()]
+    ends = [
+        entry for entry, following in zip(entries, [*entries[1:], {"step": 0}], strict=True) if not following["step"]
+    ]
     last = entries[-max(len(entries) // 20, 1) :]
-    loss = sum(entry["loss"] for entry in last) / len(last)
-    return {"model": model, "steps": entries[-1]["step"] + 1, "hours": entries[-1]["seconds"] / 3600, "loss": loss}
+    return {
+        "model": model,
+        "steps": sum(entry["step"] + 1 for entry in ends),
+        "hours": sum(entry["seconds"] for entry in ends) / 3600,
+        "loss": sum(entry["loss"] for entry in last) / len(last),
+    }
 
 
 def _table(shares: dict[str, float]) -> str:

@@ -3,6 +3,10 @@
 They learn by flow matching, as Wan2.1 did: from clips of the world, drawn as they are needed and coded by the world's
 VAE, and their captions. Training goes from single frames, where shapes and colours are learned cheaply, over short
 clips to whole ones.
+
+Half way through the transformer's blocks a linear head that is thrown away has to read off each token what is there:
+the outlines, and the words of the subject and the scene. It is to a world whose truth is known what alignment with a
+pretrained encoder is elsewhere (REPA, arXiv 2410.06940): the transformer learns sooner what to draw where.
 """
 
 import math
@@ -13,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from torch import nn
 from torch.utils.data import Dataset
@@ -42,7 +47,7 @@ from bico.world import captions, scene
 from bico.world.captions import agreement, caption, phrases_of, words_of
 from bico.world.learning import LEARNING, Learner, checked, learn
 from bico.world.oracle import look
-from bico.world.scene import FRAMES, render, sample_scene
+from bico.world.scene import FRAMES, SIZE, Scene, Subject, render, sample_scene
 from bico.world.vae import encode_clip
 
 SETTINGS = LEARNING | {
@@ -52,12 +57,14 @@ SETTINGS = LEARNING | {
     "vocabulary": 1000,
     "text_width": 128,
     "text_layers": 2,
-    "text_length": 128,
+    "text_length": 64,
     # Stages: steps, the lengths of the clips of which each step draws one (1: single frames), and the shift of the
     # noise levels: what moves is decided at high ones.
     "stages": [[8000, [1], 3.0], [6000, [1, 17], 3.0], [8000, [17, 81], 5.0]],
     "latents_per_step": 64,  # frames of latents, as many clips as they make
     "captionless": 0.1,  # the share of clips without a caption, for guidance
+    "mapped": 0.5,  # the weight of the loss of the map that the hidden states after block `map_block` have to show
+    "map_block": 3,
     "learning_rate": 1e-3,
     "warmup": 300,
     "decay": 0.2,
@@ -84,6 +91,44 @@ def new_models(settings: dict, vocabulary: int, channels: int) -> nn.ModuleDict:
     )  # fmt: skip
     nn.init.zeros_(transformer.proj_out.weight)
     return nn.ModuleDict({"transformer": transformer, "text_encoder": UMT5EncoderModel(text_encoder)})
+
+
+# What each token of the map tells: outlines, and which words hold of the subject and of the scene.
+_SUBJECT, _SCENE = ("shape", "colour", "texture", "size", "motion"), ("style", "background", "pattern", "light")
+MAPPED = [(name, word) for name in (*_SUBJECT, *_SCENE) for word in captions.SAID[name]]
+_POINTS = 2  # a token's side, at which it tells how far the nearest outline is
+
+
+def draw_map(shown: Scene, start: int, length: int, cell: int = 8) -> np.ndarray:
+    """What is there at each token of a clip's latents: float32 [1 + (length - 1) / 4, H / cell, W / cell, C].
+
+    C: the signed distances to the nearest subject's outline at the centres of the token's quarters, in tokens from -1
+    to 1, and for each of MAPPED whether the word holds here: a subject's hold where it is at most half a token away.
+    """
+    latent = np.arange(1 + (length - 1) // 4)
+    times = start + np.maximum(4 * latent - 1.5, 0)  # the middle of the frames that it codes
+    step = cell / _POINTS
+    y, x = np.meshgrid(*[np.arange(step / 2, SIZE, step)] * 2, indexing="ij")
+    distances = np.stack([_outline_distance(subject, times, x, y) for subject in shown.subjects]) / cell
+    side = SIZE // cell
+    quarters = distances.reshape(len(distances), -1, side, _POINTS, side, _POINTS).swapaxes(3, 4)
+    quarters = quarters.reshape(*quarters.shape[:4], _POINTS**2)
+    here = quarters.min(-1) < 0.5
+    said = words_of(shown, start if length == 1 else None)
+    words = np.zeros((*here.shape[1:], len(MAPPED)), np.float32)
+    for k, (name, word) in enumerate(MAPPED):
+        if name in _SCENE:
+            words[..., k] = getattr(said, name) == word
+        else:
+            words[..., k] = here[[getattr(subject, name) == word for subject in said.subjects]].any(0)
+    return np.concatenate([np.clip(quarters.min(0), -1, 1), words], -1, dtype=np.float32)
+
+
+def _outline_distance(subject: Subject, times: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Signed distances, pixels, at each time and point: [T, *points]."""
+    at_x, at_y, radius, turn = scene.poses(subject, times).T[:, :, None, None]
+    upright = ((x - at_x) + 1j * (y - at_y)) / radius * np.exp(-1j * turn)
+    return scene.signed_distance(subject.shape, upright.real, upright.imag) * radius
 
 
 class PlainAttention:
@@ -128,8 +173,8 @@ def corpus(sentences: int = 5_000) -> Iterator[str]:
 
 
 class Batches(Dataset):
-    """What each step trains on, by its number: `frames` uint8 [B, F, H, W, 3], `tokens` [B, L] and their `lengths` [B],
-    and the `shift` of the noise levels."""
+    """What each step trains on, by its number: `frames` uint8 [B, F, H, W, 3] and their `map` (see `draw_map`),
+    `tokens` [B, L] and their `lengths` [B], and the `shift` of the noise levels."""
 
     def __init__(self, settings: dict, tokenizer: PromptTokenizer):
         self.settings, self.tokenizer = settings, tokenizer
@@ -143,20 +188,21 @@ class Batches(Dataset):
         lengths, shift = self.stages[step]
         length = int(rng.choice(lengths))
         count = max(self.settings["latents_per_step"] // (1 + length // 4), 1)
-        clips, texts = zip(*(self._example(length, rng) for _ in range(count)), strict=True)
+        clips, maps, texts = zip(*(self._example(length, rng) for _ in range(count)), strict=True)
         ids = [self.tokenizer.tokenise_text(text).ids[: self.settings["text_length"]] for text in texts]
         tokens = torch.zeros(count, self.settings["text_length"], dtype=torch.long)
         for row, prompt in zip(tokens, ids, strict=True):
             row[: len(prompt)] = torch.tensor(prompt)
+        frames, maps = (torch.from_numpy(np.stack(each)) for each in (clips, maps))
         lengths = torch.tensor([len(prompt) for prompt in ids])
-        return {"frames": torch.from_numpy(np.stack(clips)), "tokens": tokens, "lengths": lengths, "shift": shift}
+        return {"frames": frames, "map": maps, "tokens": tokens, "lengths": lengths, "shift": shift}
 
-    def _example(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, str]:
+    def _example(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, str]:
         shown = sample_scene(rng)
         start = int(rng.integers(FRAMES - length + 1))
         text = caption(shown, rng, start if length == 1 else None)[0]
         text = "" if rng.random() < self.settings["captionless"] else text
-        return render(shown, range(start, start + length)), text
+        return render(shown, range(start, start + length)), draw_map(shown, start, length), text
 
 
 # Training
@@ -201,6 +247,7 @@ class _Learner(Learner):
     ):
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer, local_files_only=True)
         models = new_models(settings, len(self.tokenizer), vae.config.z_dim)
+        models["head"] = nn.Linear(128 * settings["heads"], _POINTS**2 + len(MAPPED))
         if start_from:
             for name, load in (("transformer", load_transformer), ("text_encoder", load_text_encoder)):
                 models[name].load_state_dict(load(Path(start_from) / name, device, torch.float32).state_dict())
@@ -209,7 +256,9 @@ class _Learner(Learner):
         if device.type == "cpu":
             self.model["transformer"].set_attn_processor(PlainAttention())
         if compiled:
-            self.model["transformer"].compile(dynamic=False)
+            self.model["transformer"].compile_repeated_blocks(dynamic=False)
+        block = self.model["transformer"].blocks[settings["map_block"] - 1]
+        block.register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
 
     def loss(self, step: int, batch: dict) -> tuple[torch.Tensor, dict]:
         pixels = batch["frames"].to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
@@ -227,8 +276,12 @@ class _Learner(Learner):
             noisy = (1 - level) * latents + level * noise
             context = self._context(batch["tokens"].to(self.device), batch["lengths"].to(self.device))
             velocity = self.model["transformer"](noisy, 1000 * sigma, context, return_dict=False)[0]
-        loss = (velocity.float() - (noise - latents)).square().mean()
-        return loss, {"length": batch["frames"].shape[1]}
+            read = self.model["head"](self.hidden).float()
+        velocity_loss = (velocity.float() - (noise - latents)).square().mean()
+        map_loss = _map_loss(read, batch["map"].to(self.device).flatten(1, 3))
+        loss = velocity_loss + self.settings["mapped"] * map_loss
+        entry = {"length": batch["frames"].shape[1], "velocity": velocity_loss.item(), "map": map_loss.item()}
+        return loss, entry
 
     def _context(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Prompt embeds [B, L, E], zero behind each prompt's own tokens."""
@@ -244,6 +297,12 @@ class _Learner(Learner):
         for name in ("transformer", "text_encoder"):
             models[name].to(torch.float16).save_pretrained(folder / name)
         self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+def _map_loss(read: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """Of the outlines' distances, squared, and of the words, binary cross-entropy; both [B, tokens, C]."""
+    (distances, words), (true_distances, true_words) = (x.split([_POINTS**2, len(MAPPED)], -1) for x in (read, true))
+    return F.mse_loss(distances, true_distances) + F.binary_cross_entropy_with_logits(words, true_words)
 
 
 # What it has learned

@@ -6,6 +6,10 @@ and `decode` give in chunks of four frames through their caches, but faster and 
 single frames: every causal convolution has weight in its last tap alone, time is halved by taking the later frame and
 doubled by repeating it. So a frame of a clip is coded as if it stood alone, and training can begin on frames, whose
 convolutions are two-dimensional.
+
+The decoder learns from latents with noise on them (as in l-DeTok, arXiv 2507.15856), so what tells scenes apart is
+spread wide: latents that a diffusion model learns to draw far sooner, and whose small errors are not seen. At the end
+the decoder alone learns to make the best of latents with little noise.
 """
 
 import math
@@ -40,8 +44,14 @@ SETTINGS = LEARNING | {
     "decoder_base_dim": 32,
     "z_dim": 16,
     "num_res_blocks": 1,
-    # Stages: steps, and the lengths of the clips (1: single frames) of which each step draws one.
-    "stages": [[2500, [1]], [4000, [1, 5, 9]], [2500, [9, 17, 33]], [1200, [33, 81]]],
+    # Stages: steps, the lengths of the clips (1: single frames) of which each step draws one, the most noise that the
+    # latents get, of their standard deviation, and whether the encoder still learns.
+    "stages": [
+        [2500, [1], 0.4, True],
+        [4000, [1, 5, 9], 0.4, True],
+        [2500, [9, 17, 33], 0.4, True],
+        [2000, [1, 17, 33, 81], 0.1, False],
+    ],
     "frames_per_step": 32,
     "learning_rate": 7e-4,  # at 2e-3 the whole frame's colour trembles
     "edges": 0.5,  # the weight of the differences between neighbouring pixels
@@ -230,7 +240,7 @@ class Clips(Dataset):
 
     def __init__(self, settings: dict):
         self.settings = settings
-        self.lengths = [lengths for steps, lengths in settings["stages"] for _ in range(steps)]
+        self.lengths = [lengths for steps, lengths, *_ in settings["stages"] for _ in range(steps)]
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -278,16 +288,29 @@ class _Learner(Learner):
     def loss(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict]:
         """Of frames uint8 [B, F, H, W, 3]."""
         pixels = batch.to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        most, learns = self._stage(step)
+        generator = torch.Generator().manual_seed(self.settings["seed"] << 32 | step)
         with self.autocast():
-            mean, log_variance = encode_clip(self.model, pixels)
-            noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(self.settings["seed"] << 32 | step))
-            seen = decode_clip(self.model, mean + (log_variance / 2).exp() * noise.to(self.device))
+            with torch.set_grad_enabled(learns):
+                mean, log_variance = encode_clip(self.model, pixels)
+            level = most * torch.rand(len(mean), 1, 1, 1, 1, generator=generator).to(self.device)
+            variance = log_variance.exp() + level.square() * mean.var((0, 2, 3, 4), keepdim=True)
+            noise = torch.randn(mean.shape, generator=generator).to(self.device)
+            seen = decode_clip(self.model, mean + variance.sqrt() * noise)
         losses = reconstruction_losses(seen, pixels)
         losses["kl"] = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
         loss = losses["pixels"] + sum(self.settings[name] * losses[name] for name in ("edges", "colour", "kl"))
         error = (seen.detach().clamp(-1, 1) - pixels).square().mean().item() / 4
         psnr = -10 * math.log10(max(error, 1e-10))
         return loss, {"length": batch.shape[1], **{name: value.item() for name, value in losses.items()}, "psnr": psnr}
+
+    def _stage(self, step: int) -> tuple[float, bool]:
+        """The most noise of a step, and whether the encoder learns in it."""
+        for steps, _, noise, learns in self.settings["stages"]:
+            if step < steps:
+                return noise, learns
+            step -= steps
+        raise IndexError(step)
 
     def write(self, folder: Path, last: bool = False) -> None:
         vae = self.averaged()
