@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from bico.world.card import COMPONENTS, publish
+from tests.conftest import ROOT
 
 
 @pytest.fixture
@@ -64,3 +65,9 @@ def test_of_a_training_in_several_runs_it_counts_all(trained, tmp_path):
     log.write_text(2 * log.read_text())
     publish(trained, tmp_path / "world")
     assert "| transformer | 202 | 2.00 | 0.0099 |" in (tmp_path / "world" / "README.md").read_text()
+
+
+def test_the_shipped_models_are_small_enough_to_ship():
+    shipped = ROOT / "resources" / "world"
+    assert {path.name for path in shipped.iterdir()} == {*COMPONENTS, "README.md"}
+    assert sum(path.stat().st_size for path in shipped.rglob("*") if path.is_file()) < 40e6

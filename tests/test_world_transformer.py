@@ -27,6 +27,7 @@ from bico.world.transformer import (
 )
 from bico.world.vae import SETTINGS as VAE
 from bico.world.vae import new_vae
+from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -169,3 +170,10 @@ def test_an_evaluation_of_a_perfect_model_says_so(trained, vae, monkeypatch, tmp
     assert found["named"]["count"] == 12 and found["named"]["motion"] == 12
     assert evaluate(trained, vae, CPU, count=12, frames=1)["agreement"]["shape"] == 1
     assert (tmp_path / "sheet.jpg").stat().st_size
+
+
+def test_the_shipped_one_draws_what_held_out_captions_say():
+    world = ROOT / "resources" / "world"
+    found = evaluate(world, world / "vae", CPU, count=24, frames=1, batch=12)["agreement"]
+    for attribute, least in (("background", 0.9), ("pattern", 0.8), ("count", 0.6), ("colour", 0.5)):
+        assert found[attribute] >= least, attribute

@@ -11,21 +11,26 @@ import torch
 from bico import vlm
 from bico.embedded_vlm import Sizes, build_vlm
 from bico.phrases import KINDS, Phrases, keeps_phrases, parse_phrases
-from bico.world.scene import COLOURS, FRAMES, render, sample_scene
+from bico.world.scene import COLOURS, FRAMES, poses, render, sample_scene
 from bico.world.vlm import (
     FPS,
     GLANCED,
+    MOVED,
     TASKS,
     answer_loss,
     batch,
     draw_example,
     draw_glances,
+    draw_moves,
+    evaluate,
     glance_loss,
+    moves_loss,
     named,
     shown_frames,
     shown_picture,
     train,
 )
+from tests.conftest import ROOT
 
 SMALL = {
     "vocabulary": 700,
@@ -103,7 +108,7 @@ def test_subjects_are_named_in_reading_order_whatever_their_order_in_the_scene()
 
 
 def test_glances_tell_what_the_scenes_words_and_poses_tell():
-    frames, words, poses = draw_glances(40, 5, np.random.default_rng(0))
+    frames, words, places = draw_glances(40, 5, np.random.default_rng(0))
     assert frames.shape == (40, 2, 64, 64, 3)
     rng, same = np.random.default_rng(0), 0
     for k in range(40):
@@ -115,12 +120,17 @@ def test_glances_tell_what_the_scenes_words_and_poses_tell():
         assert {("shape", subject.shape) for subject in scene.subjects} <= told
         assert ("background", scene.background.colour) in told
         assert len(told) <= 3 + 4 * len(scene.subjects)
-        assert poses[k].isnan().any() == (len(scene.subjects) == 2)
+        if len(scene.subjects) == 2:
+            assert places[k].isnan().all()
+        else:
+            (x, y, radius, turn), (*later, turned) = poses(scene.subjects[0], [first, second])
+            went = [8 * (after - before) / 64 for before, after in zip((x, y, radius), later, strict=True)]
+            assert places[k].tolist() == pytest.approx([x / 64, y / 64, radius / 64, *went, turned - turn], abs=1e-5)
     assert 8 < same < 32
 
 
 def test_the_tower_alone_learns_from_glances_and_the_language_model_does_not(reader):
-    head = torch.nn.Linear(2 * 64, len(GLANCED) + 6)
+    head = torch.nn.Linear(2 * 64, len(GLANCED) + 7)
     frames, words, poses = draw_glances(6, 5, np.random.default_rng(1))
     shown = [shown_picture(reader, pair, "video") for pair in frames]
     inputs = {"words": words, "poses": poses}
@@ -131,6 +141,42 @@ def test_the_tower_alone_learns_from_glances_and_the_language_model_does_not(rea
     assert learns and all(".visual." in name for name in learns)
     assert head.weight.grad.abs().sum() > 0
     reader.model.zero_grad()
+
+
+def test_the_moves_of_a_clip_are_its_scenes_path_and_words():
+    frames = list(range(0, 80, 5))
+    for seed in range(20):
+        scene = sample_scene(np.random.default_rng(seed))
+        words, path = draw_moves(scene, frames, 2)
+        told = {MOVED[i] for i in words.nonzero().flatten()}
+        assert told == {("motion", subject.motion.word) for subject in scene.subjects} | {("light", scene.light.word)}
+        assert path.shape == (8, 6)
+        if len(scene.subjects) == 2:
+            assert path.isnan().all()
+            continue
+        between = poses(scene.subjects[0], frames)[:, :3].reshape(8, 2, 3).mean(1) / 64  # of the two frames of a token
+        assert np.abs(path[:, :3].numpy() - between).max() < 0.1
+        torch.testing.assert_close(path[1:, 3:], path[1:, :3] - path[:-1, :3])
+
+
+def test_moves_are_read_best_by_the_head_that_says_them():
+    """And scenes of two subjects have no path to read."""
+    scenes = [sample_scene(np.random.default_rng(seed), subjects=1 + seed % 2) for seed in range(6)]
+    moves, paths = (torch.stack(each) for each in zip(*(draw_moves(s, range(16), 2) for s in scenes), strict=True))
+    said = torch.cat([paths.nan_to_num(7.0), 20 * moves[:, None].expand(-1, 8, -1) - 10], -1)
+    tokens = said.repeat_interleave(4, 1)  # four tokens of each two frames
+    entropy = np.log(2) * np.mean([len({m.motion.word for m in s.subjects}) == 2 for s in scenes])
+    assert moves_loss(torch.nn.Identity(), tokens, moves, paths).item() == pytest.approx(entropy, abs=1e-4)
+    assert moves_loss(torch.nn.Identity(), tokens.roll(1, 0), moves, paths) > 1
+    assert moves_loss(torch.nn.Identity(), tokens[1::2], moves[1::2], paths[1::2]).isfinite()
+
+
+def test_the_shipped_one_names_what_held_out_pictures_show():
+    found = evaluate(ROOT / "resources" / "world" / "vlm", scenes=10, prompts=1, device="cpu")
+    for kind in KINDS:
+        assert found[kind]["valid"] == 1
+        for attribute in ("background", "colour", "count"):
+            assert found[kind]["words"][attribute] >= 0.9, (kind, attribute)
 
 
 def test_it_learns_and_what_is_written_is_what_the_pipeline_loads(tmp_path):

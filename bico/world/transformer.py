@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from diffusers import WanTransformer3DModel
 from torch import nn
 from torch.utils.data import Dataset
@@ -300,9 +299,19 @@ class _Learner(Learner):
 
 
 def _map_loss(read: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """Of the outlines' distances, squared, and of the words, binary cross-entropy; both [B, tokens, C]."""
-    (distances, words), (true_distances, true_words) = (x.split([_POINTS**2, len(MAPPED)], -1) for x in (read, true))
-    return F.mse_loss(distances, true_distances) + F.binary_cross_entropy_with_logits(words, true_words)
+    """The share of the variance of the distances to near outlines that is not read, and the cross-entropy of each
+    attribute's words where any of them holds, its mean; maps are [B, tokens, C]. So it does not matter how few tokens
+    a subject covers."""
+    sizes = [_POINTS**2, *(len(captions.SAID[name]) for name in (*_SUBJECT, *_SCENE))]
+    (distances, *words), (true_distances, *true_words) = read.split(sizes, -1), true.split(sizes, -1)
+    entropies = [
+        -(holds * said.log_softmax(-1)).sum() / holds.sum()
+        for said, holds in zip(words, true_words, strict=True)
+        if holds.any()
+    ]
+    near = true_distances.amin(-1) < 1
+    unread = (distances - true_distances)[near].square().mean() / true_distances[near].var()
+    return unread + sum(entropies) / len(words)
 
 
 # What it has learned

@@ -4,7 +4,9 @@ It learns from the very conversations that `bico.vlm` holds with the published m
 chat template and patches. The words before the picture are the same for all examples of a batch and are read once.
 
 First the vision tower learns alone, at glances: what a picture of two frames shows, read from its tokens by a linear
-head that is thrown away. From the answers' few telling words it would learn to see an order of magnitude slower.
+head that is thrown away. From the answers' few telling words it would learn to see an order of magnitude slower. In the
+same way the language model learns what moves: of each clip's tokens another such head reads, half way through its
+layers, where the subject is and goes, and how it moves.
 """
 
 import json
@@ -50,7 +52,9 @@ SETTINGS = LEARNING | {
     "pictures": 96,  # a step of glances
     "images": 24,  # a step of conversations about images
     "clips": 12,
-    "writes": 0.45,  # the share of conversations that ask for a prompt; the others ask for the concepts
+    "writes": 0.3,  # the share of conversations that ask for a prompt; the others ask for the concepts
+    "named": 10.0,  # how much more these count: their answers are certain, and few of their tokens tell much
+    "moves": 1.0,  # the weight of the loss of what a clip's tokens tell of how it moves
     "learning_rate": 1.5e-3,
     "warmup": 300,
 }
@@ -68,6 +72,7 @@ class Example:
     messages: list[dict]
     frames: np.ndarray
     answer: str
+    scene: Scene
 
 
 # What it learns
@@ -89,7 +94,7 @@ def draw_example(task: str, kind: str, frames_shown: Sequence[int], rng: np.rand
     if task == "name":
         phrases = named(shown, frame)
         lists = {"spatial": phrases.spatial} | ({"temporal": phrases.temporal} if kind == "video" else {})
-        return Example(concept_conversation(kind), pixels, json.dumps(lists))
+        return Example(concept_conversation(kind), pixels, json.dumps(lists), shown)
     if rng.random() < _INVENTED:
         phrases = _invented(kind, rng)
         answer = template_prompts(phrases, kind, 1, int(rng.integers(2**31)))[0]
@@ -97,7 +102,7 @@ def draw_example(task: str, kind: str, frames_shown: Sequence[int], rng: np.rand
         words = words_of(shown, frame)
         words = words if rng.random() < 0.5 else thinned(words, rng)
         phrases, answer = phrases_of(words), _prompt(words, kind, rng)
-    return Example(prompt_conversation(phrases, kind), pixels, answer)
+    return Example(prompt_conversation(phrases, kind), pixels, answer, shown)
 
 
 _INVENTED = 0.25  # the share of prompts with phrases that are not the world's, so that it learns to copy any
@@ -147,11 +152,13 @@ def corpus(examples: int = 3000) -> Iterator[str]:
         yield example.answer
 
 
-# What a glance tells: words, and where a lone subject is in the two frames and how large (x, y, radius; of the side).
+# What a glance tells: words, and where a lone subject is in the first frame and how large (x, y, radius; of the side),
+# and how far it goes, grows (of an eighth of the side) and turns (radians) to the second: slight, and all there is to a
+# motion.
 _SUBJECT = ("shape", "colour", "texture", "size")
 _SCENE = ("style", "background", "pattern")
 GLANCED = [(name, word) for name in (*_SUBJECT, *_SCENE) for word in captions.SAID[name]]
-_POSES = 6
+_POSES = 7
 
 
 def draw_glances(count: int, gap: int, rng: np.random.Generator) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
@@ -167,8 +174,27 @@ def draw_glances(count: int, gap: int, rng: np.random.Generator) -> tuple[np.nda
         true |= {(name, getattr(said, name)) for name in _SCENE}
         words[k] = torch.tensor([one in true for one in GLANCED])
         if len(shown.subjects) == 1:
-            poses[k] = torch.from_numpy(scene.poses(shown.subjects[0], pair)[:, :3].ravel() / SIZE)
+            pose, later = scene.poses(shown.subjects[0], pair) / [SIZE, SIZE, SIZE, 1]
+            poses[k] = torch.from_numpy(np.concatenate([pose[:3], (later - pose) * [8, 8, 8, 1]]))
     return np.stack(frames), words, poses
+
+
+# What a clip's tokens tell besides: how it moves, and where a lone subject is in the middle of each token's frames and
+# how far it has come since those before (x, y, radius; of the side).
+MOVED = [(name, word) for name in ("motion", "light") for word in captions.SAID[name]]
+_PATH = 6
+
+
+def draw_moves(shown: Scene, frames: Sequence[int], step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of a clip of which every `step` of some frames make a token: which of MOVED hold, [len(MOVED)], and the path,
+    [len(frames) / step, _PATH], nan of two subjects."""
+    true = {("motion", subject.motion.word) for subject in shown.subjects} | {("light", shown.light.word)}
+    words = torch.tensor([float(one in true) for one in MOVED])
+    if len(shown.subjects) > 1:
+        return words, torch.full((len(frames) // step, _PATH), torch.nan)
+    middles = np.reshape(frames, (-1, step)).mean(1)
+    places = torch.from_numpy(scene.poses(shown.subjects[0], middles)[:, :3] / SIZE).float()
+    return words, torch.cat([places, places.diff(dim=0, prepend=places[:1])], 1)
 
 
 class Batches(Dataset):
@@ -190,7 +216,13 @@ class Batches(Dataset):
             return {"pixels": pixels, "grid": grid, "words": words, "poses": poses}
         task, kind = TASKS[rng.random() < self.settings["writes"]], KINDS[rng.random() < 0.6]
         count = self.settings["images" if kind == "image" else "clips"]
-        return batch(self.reader, kind, [draw_example(task, kind, self.frames_shown, rng) for _ in range(count)])
+        examples = [draw_example(task, kind, self.frames_shown, rng) for _ in range(count)]
+        inputs = batch(self.reader, kind, examples)
+        if kind == "video":
+            step = self.reader.images.temporal_patch_size
+            moves = [draw_moves(example.scene, self.frames_shown, step) for example in examples]
+            inputs["moves"], inputs["paths"] = (torch.stack(each) for each in zip(*moves, strict=True))
+        return inputs | {"weight": torch.tensor(self.settings["named"] if task == "name" else 1.0)}
 
 
 def shown_frames(reader: Vlm) -> list[int]:
@@ -283,6 +315,20 @@ def answer_loss(model, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, f
     return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean().item()
 
 
+def moves_loss(head: nn.Module, tokens: torch.Tensor, moves: torch.Tensor, paths: torch.Tensor) -> torch.Tensor:
+    """How badly the head reads from each of a clip's tokens [B, tokens, W] the path up to there, and from those of its
+    second half how it moves; see `draw_moves`."""
+    path, words = head(tokens.unflatten(1, (paths.shape[1], -1))).float().split([_PATH, len(MOVED)], -1)
+    alone = ~paths.isnan().any(-1)
+    true = paths[alone][:, None].expand_as(path[alone])
+    loss = 10 * F.smooth_l1_loss(path[alone], true, beta=0.02, reduction="sum") / max(true.numel(), 1)
+    sizes = [len(captions.SAID[name]) for name in ("motion", "light")]
+    for said, holds in zip(words[:, paths.shape[1] // 2 :].split(sizes, -1), moves.split(sizes, -1), strict=True):
+        share = (holds / holds.sum(-1, keepdim=True))[:, None, None]
+        loss = loss - (share * said.log_softmax(-1)).sum(-1).mean()
+    return loss
+
+
 # Training
 
 
@@ -332,22 +378,32 @@ class _Learner(Learner):
     def __init__(self, start: Path, reader: Vlm, settings: dict, device: torch.device, dtype: torch.dtype):
         torch.manual_seed(settings["seed"])
         head = nn.Linear(2 * settings["width"], len(GLANCED) + _POSES)
-        models = nn.ModuleDict({"vlm": reader.model, "head": head})
+        width = settings["width"]
+        moves = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, _PATH + len(MOVED)))
+        models = nn.ModuleDict({"vlm": reader.model, "head": head, "moves": moves})
         super().__init__(models, settings, settings["glances"] + settings["steps"], device, dtype)
         self.start = start
+        half_way = reader.model.model.language_model.layers[settings["layers"] // 2 - 1]
+        half_way.register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
         if device.type == "cpu":
             reader.model.set_attn_implementation("sdpa_float32")
 
     def loss(self, step: int, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
         inputs = {name: value.to(self.device) for name, value in batch.items()}
-        glances = "words" in batch
         with self.autocast():
-            if glances:
+            if "words" in inputs:
                 loss, right = glance_loss(self.model["vlm"], self.model["head"], inputs)
-            else:
-                loss, right = answer_loss(self.model["vlm"], inputs)
-        kind = "glance" if glances else "video" if "pixel_values_videos" in batch else "image"
-        return loss, {"kind": kind, "right": round(right, 4)}
+                return loss, {"kind": "glance", "right": round(right, 4)}
+            weight, moves, paths = (inputs.pop(name, None) for name in ("weight", "moves", "paths"))
+            loss, right = answer_loss(self.model["vlm"], inputs)
+            entry = {"kind": "image" if moves is None else "video", "answer": loss.item(), "right": round(right, 4)}
+            loss = weight * loss
+            if moves is not None:
+                shown = inputs["input_ids"] == self.model["vlm"].config.video_token_id
+                tokens = self.hidden[shown].unflatten(0, (len(shown), -1))
+                read = moves_loss(self.model["moves"], tokens, moves, paths)
+                loss, entry["moves"] = loss + self.settings["moves"] * read, read.item()
+        return loss, entry
 
     def write(self, folder: Path, last: bool = False) -> None:
         shutil.copytree(self.start, folder)
@@ -381,9 +437,7 @@ def _evaluate(reader: Vlm, kind: str, scenes: int, prompts: int) -> dict:
         phrases, expected = named_by(reader, frames, kind), named(shown, frame)
         valid.append(phrases is not None)
         found = phrases or Phrases(())
-        right.append(
-            tuple(map(set, (found.spatial, found.temporal))) == tuple(map(set, (expected.spatial, expected.temporal)))
-        )
+        right.append(_as_sets(found) == _as_sets(expected))
         claimed = captions.parse(", ".join(found.all))
         for attribute, agrees in captions.agreement(words_of(shown, frame), claimed).items():
             words[attribute].append(agrees)
