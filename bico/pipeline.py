@@ -4,8 +4,11 @@ Free of torch: Snakemake parses it again in every job.
 """
 
 import json
+import shutil
+import sys
 from dataclasses import dataclass
 from functools import cached_property, partial
+from pathlib import Path
 
 from bico import InputError
 from bico.manifest import Composition, Concept, Manifest, load_manifest
@@ -19,6 +22,11 @@ MAIN = "bico"
 RESERVED = ("concepts", "logs", "benchmarks")
 
 
+def has_accelerator() -> bool:
+    """Whether this machine seems to have one, as far as can be told without torch: NVIDIA's, AMD's or Apple's."""
+    return sys.platform == "darwin" or shutil.which("nvidia-smi") is not None or Path("/dev/kfd").exists()
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """A validated configuration with its model file, its manifests, and its methods by name."""
@@ -27,18 +35,20 @@ class Pipeline:
     model: ModelFile
     manifest: Manifest
     methods: dict[str, dict]
+    runs_here: bool = False
 
     @classmethod
-    def load(cls, config: dict, thorough: bool = False) -> "Pipeline":
-        """If `thorough`, the media and the model's own files are asked too, as the main process does once. Raises
-        InputError with all problems of the configuration, or of the model file, or of the manifests."""
+    def load(cls, config: dict, thorough: bool = False, runs_here: bool = False) -> "Pipeline":
+        """If `thorough`, the media and the model's own files are asked too, as the main process does once. runs_here:
+        the jobs run on this very machine. Raises InputError with all problems of the configuration, or of the model
+        file, or of the manifests."""
         config = load_config(config)
         model = load_model(config["model"], config["weights"])
         manifest = load_manifest(config["concepts"], config["compositions"], model, thorough)
         ablations = load_ablations(config["ablations"], config["method"])
         if taken := ablations.keys() & {MAIN, *RESERVED}:
             raise InputError(f"{config['ablations']}: no ablation can be named {', '.join(sorted(taken))}")
-        return cls(config, model, manifest, {MAIN: config["method"], **ablations})
+        return cls(config, model, manifest, {MAIN: config["method"], **ablations}, runs_here)
 
     def require_weights(self) -> None:
         """Raises InputError when weights that this configuration needs are missing, with the command that gets them."""
@@ -60,9 +70,12 @@ class Pipeline:
         return {name: value for name, value in self.config["compute"].items() if name not in ("dtype", "vae_dtype")}
 
     def gpus(self, training: bool = False) -> int:
-        """How many cards, Snakemake's resource `gpu`, a job with a model takes."""
+        """How many cards, Snakemake's resource `gpu`, a job with a model takes: none where `auto` will find none, so
+        that such jobs share the cores."""
         compute = self.config["compute"]
-        return 0 if compute["device"] == "cpu" else compute["gpus"] if training else 1
+        wanted = compute["gpus"] if training else 1
+        without = compute["device"] == "auto" and wanted == 1 and self.runs_here and not has_accelerator()
+        return 0 if without or compute["device"] == "cpu" else wanted
 
     def memory(self, *components: str, more_gb: float = 8) -> int:
         """Main memory in MB for a job that loads one of the components at a time: the largest, and `more_gb`."""

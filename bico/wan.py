@@ -5,6 +5,7 @@ A caller holds one at a time: load, use, drop.
 
 import gc
 import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import cpu_offload, init_empty_weights
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
@@ -22,7 +24,38 @@ from bico.files import atomic
 
 
 def load_transformer(folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none") -> nn.Module:
-    return _load(WanTransformer3DModel, folder, device, dtype, offload)
+    transformer = _load(WanTransformer3DModel, folder, device, dtype, offload)
+    if device.type == "cpu" and dtype == torch.bfloat16:
+        transformer.set_attn_processor(PlainAttention())
+    return transformer
+
+
+class PlainAttention(WanAttnProcessor):
+    """diffusers' WanAttnProcessor by plain matrix products: in bfloat16 a CPU computes its fused attention several
+    times slower, with gradients above all. Where the scores would fill the memory it leaves the work to diffusers."""
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        scores = len(hidden_states) * attn.heads * hidden_states.shape[1] * context.shape[1]
+        if scores > _MOST_SCORES or attention_mask is not None or attn.add_k_proj is not None:
+            return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
+        query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
+        query, key = (norm(x.to(norm.weight.dtype)) for norm, x in ((attn.norm_q, query), (attn.norm_k, key)))
+        query, key, value = (x.unflatten(2, (attn.heads, -1)) for x in (query, key, value))
+        if rotary_emb is not None:
+            query, key = (_rotated(x, *rotary_emb) for x in (query, key))
+        query, key, value = (x.transpose(1, 2).to(value.dtype) for x in (query, key, value))
+        shares = ((query / math.sqrt(query.shape[-1])) @ key.mT).softmax(-1, dtype=value.dtype)
+        return attn.to_out[1](attn.to_out[0]((shares @ value).transpose(1, 2).flatten(2)))
+
+
+_MOST_SCORES = 2**27  # a quarter of a GB in bfloat16
+
+
+def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    cos, sin = cos[..., 0::2], sin[..., 1::2]
+    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
 
 
 def load_vae(folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none") -> AutoencoderKLWan:

@@ -3,6 +3,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from safetensors.torch import load_file
 
+from bico import wan
 from bico.binder import BinderSpec, ConceptBinder
 from bico.binding import BlockwiseTransformer, bind, training_prompt
 from bico.checkpoint import load_binder
@@ -33,6 +34,23 @@ def predict(model, latents: str, timestep: float, contexts):
 
 def close(found, name: str) -> None:
     torch.testing.assert_close(found, OUTPUTS[name], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("most_scores", [0, 2**27])
+def test_in_bfloat16_on_a_cpu_the_velocity_is_that_of_float32_to_its_precision(embedded, most_scores, monkeypatch):
+    """By plain products, and by diffusers' own attention where those would take too much memory."""
+    monkeypatch.setattr(wan, "_MOST_SCORES", most_scores)
+    torch.manual_seed(0)
+    channels = WanTransformer3DModel.load_config(embedded / "transformer", local_files_only=True)["in_channels"]
+    latents, timestep = torch.randn(2, channels, 3, 4, 4), torch.tensor([900.0, 300.0])
+    velocities = []
+    for dtype in (torch.float32, torch.bfloat16):
+        loaded = BlockwiseTransformer(wan.load_transformer(embedded / "transformer", torch.device("cpu"), dtype))
+        contexts = torch.randn(loaded.blocks, 2, 7, loaded.dim, generator=torch.Generator().manual_seed(1))
+        velocities.append(loaded(latents, timestep, contexts).float())
+    exact, rounded = velocities
+    assert 0 < (rounded - exact).abs().max() < 0.03 * exact.abs().max()
 
 
 def test_the_base_model_agrees_with_the_released_code(model):

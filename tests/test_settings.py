@@ -4,7 +4,7 @@ import json
 import pytest
 import yaml
 
-from bico import InputError
+from bico import InputError, pipeline
 from bico.components import vae_factors
 from bico.settings import PRESETS, Method, load_ablations, load_config, load_model, size_problems
 from tests.conftest import ROOT
@@ -136,3 +136,21 @@ def test_the_shipped_ablations_are_the_papers_rows_and_the_release():
     assert methods["8_full"] == dataclasses.asdict(PRESETS["paper"])
     assert methods["9_released"] == dataclasses.asdict(PRESETS["released"])
     assert methods["7_without_inversion"]["phase1_noise"] == "uniform"
+
+
+@pytest.mark.parametrize(
+    ("device", "runs_here", "has_card", "cards"),
+    [
+        ("auto", True, False, 0),
+        ("auto", True, True, 1),
+        ("auto", False, False, 1),
+        ("cpu", True, True, 0),
+        ("cuda", True, False, 1),
+    ],
+)
+def test_a_job_asks_for_a_card_unless_its_device_is_a_processor(device, runs_here, has_card, cards, monkeypatch):
+    """On a login node without cards the jobs that a cluster gets still ask for one."""
+    monkeypatch.setattr(pipeline, "has_accelerator", lambda: has_card)
+    monkeypatch.chdir(ROOT)
+    loaded = pipeline.Pipeline.load({"compute": {"device": device}}, runs_here=runs_here)
+    assert (loaded.gpus(), loaded.gpus(training=True)) == (cards, cards)

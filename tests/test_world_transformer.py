@@ -9,7 +9,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from bico.tokens import PromptTokenizer
-from bico.wan import encode_tokens, encode_video, load_vae, pad_embeds
+from bico.wan import PlainAttention, encode_tokens, encode_video, load_vae, pad_embeds
 from bico.world import transformer as module
 from bico.world.captions import caption
 from bico.world.scene import MOTIONS, SHAPES, poses, render, sample_scene
@@ -17,7 +17,6 @@ from bico.world.transformer import (
     MAPPED,
     SETTINGS,
     Batches,
-    PlainAttention,
     corpus,
     draw_map,
     evaluate,

@@ -130,7 +130,7 @@ def test_glances_tell_what_the_scenes_words_and_poses_tell():
 
 
 def test_the_tower_alone_learns_from_glances_and_the_language_model_does_not(reader):
-    head = torch.nn.Linear(2 * 64, len(GLANCED) + 7)
+    head = torch.nn.Linear(64, len(GLANCED) + 7)
     frames, words, poses = draw_glances(6, 5, np.random.default_rng(1))
     shown = [shown_picture(reader, pair, "video") for pair in frames]
     inputs = {"words": words, "poses": poses}

@@ -13,6 +13,7 @@ import sys
 ROOT = os.path.dirname(workflow.basedir)
 sys.path.insert(0, ROOT)
 from bico.command import hand_over
+from bico.pipeline import has_accelerator
 
 FOLDER = config.get("folder", "results/world")
 PLACE = f"{FOLDER}/published"
@@ -23,6 +24,8 @@ MINUTES = config.get("minutes", "inf")
 COMPILE = "--compile" if config.get("compile", shutil.which("g++") is not None) else ""
 START = f"--start-from {config['start_from']}" if "start_from" in config else ""
 COUNT = config.get("count", 200)
+# On a machine without an accelerator the models share the cores.
+GPU = int(has_accelerator())
 hand_over({"device": config.get("device", "auto")}, ROOT)
 
 
@@ -51,7 +54,7 @@ rule vae_or_vlm:
         model="vae|vlm",
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPU,
     params:
         settings=lambda wildcards: SETTINGS.get(wildcards.model, "{}"),
     shell:
@@ -67,7 +70,7 @@ rule transformer:
         log=f"{FOLDER}/transformer.jsonl",
     threads: 2
     resources:
-        gpu=1,
+        gpu=GPU,
     params:
         settings=SETTINGS.get("transformer", "{}"),
     shell:
@@ -85,7 +88,7 @@ rule evaluate:
         model="vae|vlm|transformer",
     threads: 2
     resources:
-        gpu=1,
+        gpu=GPU,
     shell:
         "python scripts/world_evaluate.py {wildcards.model} --folder {input.model:q} --vae {input.vae:q}"
         " --report {output:q} --count {COUNT}"

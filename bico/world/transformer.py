@@ -9,7 +9,6 @@ the outlines, and the words of the subject and the scene. It is to a world whose
 pretrained encoder is elsewhere (REPA, arXiv 2410.06940): the transformer learns sooner what to draw where.
 """
 
-import math
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -34,6 +33,7 @@ from bico.sheets import contact_sheet
 from bico.template import template_prompts
 from bico.tokens import PromptTokenizer
 from bico.wan import (
+    PlainAttention,
     decode_video,
     encode_tokens,
     latent_statistics,
@@ -128,31 +128,6 @@ def _outline_distance(subject: Subject, times: np.ndarray, x: np.ndarray, y: np.
     at_x, at_y, radius, turn = scene.poses(subject, times).T[:, :, None, None]
     upright = ((x - at_x) + 1j * (y - at_y)) / radius * np.exp(-1j * turn)
     return scene.signed_distance(subject.shape, upright.real, upright.imag) * radius
-
-
-class PlainAttention:
-    """diffusers' WanAttnProcessor for text to video, by plain matrix products: with gradients in bfloat16 a CPU is
-    faster so than by its fused attention."""
-
-    _attention_backend = _parallel_config = None
-
-    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-        query, key = attn.norm_q(attn.to_q(hidden_states).float()), attn.norm_k(attn.to_k(context).float())
-        value = attn.to_v(context)
-        query, key, value = (x.unflatten(2, (attn.heads, -1)) for x in (query, key, value))
-        if rotary_emb is not None:
-            query, key = (_rotated(x, *rotary_emb) for x in (query, key))
-        query, key, value = (x.transpose(1, 2).to(value.dtype) for x in (query, key, value))
-        scores = (query / math.sqrt(query.shape[-1])) @ key.mT
-        seen = scores.softmax(-1, dtype=scores.dtype) @ value
-        return attn.to_out[1](attn.to_out[0](seen.transpose(1, 2).flatten(2)))
-
-
-def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
-    cos, sin = cos[..., 0::2], sin[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
 
 
 # What it learns

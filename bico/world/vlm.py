@@ -288,16 +288,17 @@ def _inputs(reader: Vlm, pictures: Sequence[Picture]) -> dict[str, list[torch.Te
 
 
 def glance_loss(model, head: nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
-    """How badly the head reads the words and poses from the tower's tokens of each picture, and the share of words that
-    it has right among those that hold."""
+    """How badly the head reads the words and poses from each of the tower's tokens of each picture, and the share of
+    words that it has right among those that hold. Every token is to tell of the whole picture: the language model's
+    layers have no absolute places, and would hardly learn to gather it."""
     tokens = model.model.visual(inputs["pixels"], grid_thw=inputs["grid"]).pooler_output
     tokens = tokens.unflatten(0, (len(inputs["grid"]), -1))
-    read = head(torch.cat([tokens.mean(1), tokens.amax(1)], -1)).float()
-    words, poses = read.split([len(GLANCED), _POSES], -1)
+    words, poses = head(tokens).float().split([len(GLANCED), _POSES], -1)
     alone = ~inputs["poses"].isnan().any(-1)
-    loss = F.binary_cross_entropy_with_logits(words, inputs["words"])
-    loss = loss + F.smooth_l1_loss(poses[alone], inputs["poses"][alone], beta=0.05)
-    return loss, (words[inputs["words"] > 0] > 0).float().mean().item()
+    true_words, true_poses = (inputs[name][:, None].expand(-1, tokens.shape[1], -1) for name in ("words", "poses"))
+    loss = F.binary_cross_entropy_with_logits(words, true_words)
+    loss = loss + F.smooth_l1_loss(poses[alone], true_poses[alone], beta=0.05)
+    return loss, (words[true_words > 0] > 0).float().mean().item()
 
 
 def answer_loss(model, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
@@ -377,8 +378,8 @@ class _Learner(Learner):
 
     def __init__(self, start: Path, reader: Vlm, settings: dict, device: torch.device, dtype: torch.dtype):
         torch.manual_seed(settings["seed"])
-        head = nn.Linear(2 * settings["width"], len(GLANCED) + _POSES)
         width = settings["width"]
+        head = nn.Linear(width, len(GLANCED) + _POSES)
         moves = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, _PATH + len(MOVED)))
         models = nn.ModuleDict({"vlm": reader.model, "head": head, "moves": moves})
         super().__init__(models, settings, settings["glances"] + settings["steps"], device, dtype)

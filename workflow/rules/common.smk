@@ -12,7 +12,9 @@ from bico.pipeline import Pipeline
 from snakemake.exceptions import WorkflowError
 
 try:
-    pipeline = Pipeline.load(config, thorough=workflow.is_main_process)
+    pipeline = Pipeline.load(
+        config, thorough=workflow.is_main_process, runs_here=workflow.local_exec
+    )
 except InputError as problem:
     raise WorkflowError(str(problem)) from None
 
