@@ -304,8 +304,10 @@ def generate(
     encoder = load_text_encoder(folder / "text_encoder", device, torch.float32)
     ids = [tokenizer.tokenise_text(text).ids for text in ("", *texts)]
     embeds = pad_embeds(encode_tokens(encoder, ids, text_length, device), text_length).to(device)
-    model = BlockwiseTransformer(load_transformer(folder / "transformer", device, torch.float32))
-    negative, *prompts = bind(model.project(embeds), torch.zeros(embeds.shape[:2]), [], model.blocks).unbind(1)
+    model = BlockwiseTransformer(load_transformer(folder / "transformer", device, torch.bfloat16))
+    negative, *prompts = bind(model.project(embeds.bfloat16()), torch.zeros(embeds.shape[:2]), [], model.blocks).unbind(
+        1
+    )
     decoder = load_vae(vae, device, torch.float32)
     shape = (decoder.config.z_dim, 1 + frames // 4, scene.SIZE // 8, scene.SIZE // 8)
     for first in progress(range(0, len(texts), batch), "clips", "batch"):

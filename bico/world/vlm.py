@@ -3,9 +3,9 @@
 It learns from the very conversations that `bico.vlm` holds with the published model: the same system prompts, requests,
 chat template and patches. The words before the picture are the same for all examples of a batch and are read once.
 
-First the vision tower learns alone, at glances: what a picture of two frames shows, read from its tokens by a linear
-head that is thrown away. From the answers' few telling words it would learn to see an order of magnitude slower. In the
-same way the language model learns what moves: of each clip's tokens another such head reads, half way through its
+First the vision tower learns alone, at glances: along given directions its tokens have to tell what a picture of two
+frames shows. From the answers' few telling words it would learn to see an order of magnitude slower. In a like way the
+language model learns what moves: of each clip's tokens a linear head that is thrown away reads, half way through its
 layers, where the subject is and goes, and how it moves.
 """
 
@@ -153,18 +153,18 @@ def corpus(examples: int = 3000) -> Iterator[str]:
 
 
 # What a glance tells: words, and where a lone subject is in the first frame and how large (x, y, radius; of the side),
-# and how far it goes, grows (of an eighth of the side) and turns (radians) to the second: slight, and all there is to a
-# motion.
+# and how far it goes, grows (of the side) and turns (radians) to the second: slight, and all there is to a motion. So
+# all are told in their deviations from their means over the world.
 _SUBJECT = ("shape", "colour", "texture", "size")
 _SCENE = ("style", "background", "pattern")
 GLANCED = [(name, word) for name in (*_SUBJECT, *_SCENE) for word in captions.SAID[name]]
-_POSES = 7
+_POSES = np.array([(0.5, 0.5, 0.18, 0, 0, 0, 0), (0.14, 0.14, 0.033, 0.026, 0.026, 0.0016, 0.1)])
 
 
 def draw_glances(count: int, gap: int, rng: np.random.Generator) -> tuple[np.ndarray, torch.Tensor, torch.Tensor]:
     """Pictures of two frames each, uint8 [count, 2, H, W, 3], the same twice (an image) or `gap` apart (a clip's);
-    which of GLANCED hold, [count, len(GLANCED)]; the poses, [count, _POSES], nan of two subjects."""
-    frames, words, poses = [], torch.zeros(count, len(GLANCED)), torch.full((count, _POSES), torch.nan)
+    which of GLANCED hold, [count, len(GLANCED)]; the poses, [count, 7], nan of two subjects."""
+    frames, words, poses = [], torch.zeros(count, len(GLANCED)), torch.full((count, _POSES.shape[1]), torch.nan)
     for k in range(count):
         shown, first = sample_scene(rng), int(rng.integers(FRAMES - gap))
         pair = [first, first + gap * int(rng.integers(2))]
@@ -175,7 +175,8 @@ def draw_glances(count: int, gap: int, rng: np.random.Generator) -> tuple[np.nda
         words[k] = torch.tensor([one in true for one in GLANCED])
         if len(shown.subjects) == 1:
             pose, later = scene.poses(shown.subjects[0], pair) / [SIZE, SIZE, SIZE, 1]
-            poses[k] = torch.from_numpy(np.concatenate([pose[:3], (later - pose) * [8, 8, 8, 1]]))
+            mean, deviation = _POSES
+            poses[k] = torch.from_numpy((np.concatenate([pose[:3], later - pose]) - mean) / deviation)
     return np.stack(frames), words, poses
 
 
@@ -287,17 +288,24 @@ def _inputs(reader: Vlm, pictures: Sequence[Picture]) -> dict[str, list[torch.Te
     return gathered
 
 
-def glance_loss(model, head: nn.Module, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
-    """How badly the head reads the words and poses from each of the tower's tokens of each picture, and the share of
-    words that it has right among those that hold. Every token is to tell of the whole picture: the language model's
-    layers have no absolute places, and would hardly learn to gather it."""
-    tokens = model.model.visual(inputs["pixels"], grid_thw=inputs["grid"]).pooler_output
-    tokens = tokens.unflatten(0, (len(inputs["grid"]), -1))
-    words, poses = head(tokens).float().split([len(GLANCED), _POSES], -1)
+def glance_axes(width: int) -> torch.Tensor:
+    """The directions along which the tower's tokens tell what a glance tells, [len(GLANCED) + 7, width], orthonormal.
+    They are not learned: so it is told as loudly as all else, and the language model soon hears it."""
+    drawn = torch.randn(width, len(GLANCED) + _POSES.shape[1], generator=torch.Generator().manual_seed(0))
+    return torch.linalg.qr(drawn).Q.T
+
+
+def glance_loss(model, axes: torch.Tensor, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
+    """How badly each of the tower's tokens of each picture tells the words and poses, and the share of words that it
+    has right among those that hold. Every token is to tell of the whole picture: the language model's layers have no
+    absolute places, and would hardly learn to gather it."""
+    tokens = model.model.visual(inputs["pixels"], grid_thw=inputs["grid"]).pooler_output.float()
+    told = F.rms_norm(tokens, tokens.shape[-1:]) @ axes.T
+    words, poses = told.unflatten(0, (len(inputs["grid"]), -1)).split([len(GLANCED), _POSES.shape[1]], -1)
     alone = ~inputs["poses"].isnan().any(-1)
-    true_words, true_poses = (inputs[name][:, None].expand(-1, tokens.shape[1], -1) for name in ("words", "poses"))
-    loss = F.binary_cross_entropy_with_logits(words, true_words)
-    loss = loss + F.smooth_l1_loss(poses[alone], true_poses[alone], beta=0.05)
+    true_words, true_poses = (inputs[name][:, None].expand(-1, words.shape[1], -1) for name in ("words", "poses"))
+    loss = 3 * F.binary_cross_entropy_with_logits(3 * words, true_words)
+    loss = loss + F.smooth_l1_loss(poses[alone], true_poses[alone])
     return loss, (words[true_words > 0] > 0).float().mean().item()
 
 
@@ -379,11 +387,10 @@ class _Learner(Learner):
     def __init__(self, start: Path, reader: Vlm, settings: dict, device: torch.device, dtype: torch.dtype):
         torch.manual_seed(settings["seed"])
         width = settings["width"]
-        head = nn.Linear(width, len(GLANCED) + _POSES)
         moves = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, _PATH + len(MOVED)))
-        models = nn.ModuleDict({"vlm": reader.model, "head": head, "moves": moves})
+        models = nn.ModuleDict({"vlm": reader.model, "moves": moves})
         super().__init__(models, settings, settings["glances"] + settings["steps"], device, dtype)
-        self.start = start
+        self.start, self.axes = start, glance_axes(width).to(device)
         half_way = reader.model.model.language_model.layers[settings["layers"] // 2 - 1]
         half_way.register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
         if device.type == "cpu":
@@ -393,7 +400,7 @@ class _Learner(Learner):
         inputs = {name: value.to(self.device) for name, value in batch.items()}
         with self.autocast():
             if "words" in inputs:
-                loss, right = glance_loss(self.model["vlm"], self.model["head"], inputs)
+                loss, right = glance_loss(self.model["vlm"], self.axes, inputs)
                 return loss, {"kind": "glance", "right": round(right, 4)}
             weight, moves, paths = (inputs.pop(name, None) for name in ("weight", "moves", "paths"))
             loss, right = answer_loss(self.model["vlm"], inputs)
