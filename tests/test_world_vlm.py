@@ -23,12 +23,12 @@ from bico.world.vlm import (
     draw_glances,
     draw_moves,
     evaluate,
-    glance_axes,
     glance_loss,
     moves_loss,
     named,
     shown_frames,
     shown_picture,
+    told_axes,
     train,
 )
 from tests.conftest import ROOT
@@ -133,14 +133,14 @@ def test_glances_tell_what_the_scenes_words_and_poses_tell():
 
 
 def test_the_tower_alone_learns_from_glances_and_the_language_model_does_not(reader):
-    axes = glance_axes(64)
-    torch.testing.assert_close(axes @ axes.T, torch.eye(len(GLANCED) + 7))
+    axes = told_axes(64)
+    torch.testing.assert_close(torch.cat(axes) @ torch.cat(axes).T, torch.eye(len(GLANCED) + 7 + 6 + len(MOVED)))
     frames, words, poses = draw_glances(6, 5, np.random.default_rng(1))
     shown = [shown_picture(reader, pair, "video") for pair in frames]
     inputs = {"words": words, "poses": poses}
     inputs |= {name: torch.cat([getattr(one, name) for one in shown]) for name in ("pixels", "grid")}
     reader.model.zero_grad()
-    glance_loss(reader.model, axes, inputs)[0].backward()
+    glance_loss(reader.model, axes[0], inputs)[0].backward()
     learns = {name for name, value in reader.model.named_parameters() if value.grad is not None}
     assert learns and all(".visual." in name for name in learns)
     reader.model.zero_grad()
@@ -157,21 +157,27 @@ def test_the_moves_of_a_clip_are_its_scenes_path_and_words():
         if len(scene.subjects) == 2:
             assert path.isnan().all()
             continue
+        path = path.numpy() * [0.14, 0.14, 0.035, 0.05, 0.05, 0.005] + [0.5, 0.5, 0.18, 0, 0, 0]
         between = poses(scene.subjects[0], frames)[:, :3].reshape(8, 2, 3).mean(1) / 64  # of the two frames of a token
-        assert np.abs(path[:, :3].numpy() - between).max() < 0.1
-        torch.testing.assert_close(path[1:, 3:], path[1:, :3] - path[:-1, :3])
+        assert np.abs(path[:, :3] - between).max() < 0.1
+        np.testing.assert_allclose(path[1:, 3:], path[1:, :3] - path[:-1, :3], atol=1e-5)
 
 
-def test_moves_are_read_best_by_the_head_that_says_them():
-    """And scenes of two subjects have no path to read."""
+def test_moves_are_told_best_by_tokens_that_say_them_along_their_axes():
+    """And scenes of two subjects have no path to tell."""
     scenes = [sample_scene(np.random.default_rng(seed), subjects=1 + seed % 2) for seed in range(6)]
     moves, paths = (torch.stack(each) for each in zip(*(draw_moves(s, range(16), 2) for s in scenes), strict=True))
-    said = torch.cat([paths.nan_to_num(7.0), 20 * moves[:, None].expand(-1, 8, -1) - 10], -1)
-    tokens = said.repeat_interleave(4, 1)  # four tokens of each two frames
+    said = torch.cat([paths.nan_to_num(7.0), 10 * moves[:, None].expand(-1, 8, -1) - 5], -1)
+    length = 40.0  # of all tokens, which is normed away
+    rest = (length**2 - said.square().sum(-1, keepdim=True)).sqrt()
+    tokens = torch.cat([said, rest], -1).repeat_interleave(4, 1)  # four of each two frames
+    axes = torch.eye(tokens.shape[-1])[:-1] * length / tokens.shape[-1] ** 0.5
     entropy = np.log(2) * np.mean([len({m.motion.word for m in s.subjects}) == 2 for s in scenes])
-    assert moves_loss(torch.nn.Identity(), tokens, moves, paths).item() == pytest.approx(entropy, abs=1e-4)
-    assert moves_loss(torch.nn.Identity(), tokens.roll(1, 0), moves, paths) > 1
-    assert moves_loss(torch.nn.Identity(), tokens[1::2], moves[1::2], paths[1::2]).isfinite()
+    loss, right = moves_loss(axes, tokens, moves, paths)
+    assert (loss.item(), right) == (pytest.approx(entropy, abs=1e-4), 1)
+    loss, right = moves_loss(axes, tokens.roll(1, 0), moves, paths)
+    assert loss > 1 and right < 0.5
+    assert moves_loss(axes, tokens[1::2], moves[1::2], paths[1::2])[0].isfinite()
 
 
 def test_the_shipped_one_names_what_held_out_pictures_show():
@@ -184,15 +190,16 @@ def test_the_shipped_one_names_what_held_out_pictures_show():
 
 def test_it_learns_and_what_is_written_is_what_the_pipeline_loads(tmp_path):
     train(
-        SMALL | {"glances": 20, "steps": 41, "warmup": 5, "learning_rate": 3e-3},
+        SMALL | {"glances": 20, "watches": 20, "steps": 41, "warmup": 5, "learning_rate": 3e-3},
         tmp_path / "vlm",
         tmp_path / "vlm.jsonl",
         "cpu",
     )
     entries = [json.loads(line) for line in (tmp_path / "vlm.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in entries] == [0, 20, 40, 60]
-    assert [entry["kind"] == "glance" for entry in entries] == [True, False, False, False]
-    assert entries[-1]["loss"] < 0.9 * entries[1]["loss"]
+    assert [entry["step"] for entry in entries] == [0, 20, 40, 60, 80]
+    assert [entry["kind"] for entry in entries][:2] == ["glance", "watch"]
+    assert {entry["kind"] for entry in entries[2:]} <= {"image", "video"}
+    assert entries[-1]["answer"] < 0.9 * entries[2]["answer"]
     reader = vlm.load(tmp_path / "vlm")
     assert reader.videos.fps == 3.0
     assert all(weight.isfinite().all() for weight in reader.model.parameters())

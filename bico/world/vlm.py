@@ -4,9 +4,9 @@ It learns from the very conversations that `bico.vlm` holds with the published m
 chat template and patches. The words before the picture are the same for all examples of a batch and are read once.
 
 First the vision tower learns alone, at glances: along given directions its tokens have to tell what a picture of two
-frames shows. From the answers' few telling words it would learn to see an order of magnitude slower. In a like way the
-language model learns what moves: of each clip's tokens a linear head that is thrown away reads, half way through its
-layers, where the subject is and goes, and how it moves.
+frames shows. From the answers' few telling words it would learn to see an order of magnitude slower. In the same way
+the language model's layers but for the last learn what moves: its tokens of a clip have to tell where the subject is
+and goes, and how it moves.
 """
 
 import json
@@ -21,7 +21,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 from torch.utils.data import Dataset
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -47,9 +46,11 @@ SETTINGS = LEARNING | {
     "vision_width": 120,
     "vision_layers": 4,
     "frames_per_second": 3.0,  # shown of a clip
-    "glances": 3000,  # steps of the tower alone, and then
-    "steps": 8000,  # of conversations
+    "glances": 3000,  # steps of the tower alone; then
+    "watches": 1500,  # of the language model's lower layers alone; then
+    "steps": 6000,  # of conversations
     "pictures": 96,  # a step of glances
+    "watched": 32,  # clips a step of watches
     "images": 24,  # a step of conversations about images
     "clips": 12,
     "writes": 0.3,  # the share of conversations that ask for a prompt; the others ask for the concepts
@@ -181,32 +182,34 @@ def draw_glances(count: int, gap: int, rng: np.random.Generator) -> tuple[np.nda
 
 
 # What a clip's tokens tell besides: how it moves, and where a lone subject is in the middle of each token's frames and
-# how far it has come since those before (x, y, radius; of the side).
+# how far it has come since those before (x, y, radius; of the side), in deviations too.
 MOVED = [(name, word) for name in ("motion", "light") for word in captions.SAID[name]]
-_PATH = 6
+_PATH = np.array([(0.5, 0.5, 0.18, 0, 0, 0), (0.14, 0.14, 0.035, 0.05, 0.05, 0.005)])
 
 
 def draw_moves(shown: Scene, frames: Sequence[int], step: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Of a clip of which every `step` of some frames make a token: which of MOVED hold, [len(MOVED)], and the path,
-    [len(frames) / step, _PATH], nan of two subjects."""
+    [len(frames) / step, 6], nan of two subjects."""
     true = {("motion", subject.motion.word) for subject in shown.subjects} | {("light", shown.light.word)}
     words = torch.tensor([float(one in true) for one in MOVED])
     if len(shown.subjects) > 1:
-        return words, torch.full((len(frames) // step, _PATH), torch.nan)
+        return words, torch.full((len(frames) // step, _PATH.shape[1]), torch.nan)
     middles = np.reshape(frames, (-1, step)).mean(1)
-    places = torch.from_numpy(scene.poses(shown.subjects[0], middles)[:, :3] / SIZE).float()
-    return words, torch.cat([places, places.diff(dim=0, prepend=places[:1])], 1)
+    places = scene.poses(shown.subjects[0], middles)[:, :3] / SIZE
+    mean, deviation = _PATH
+    path = (np.concatenate([places, np.diff(places, axis=0, prepend=places[:1])], 1) - mean) / deviation
+    return words, torch.from_numpy(path).float()
 
 
 class Batches(Dataset):
-    """The examples of each step, by its number: glances, then conversations of one task and one kind."""
+    """The examples of each step, by its number: glances, watched clips, then conversations of one task and one kind."""
 
     def __init__(self, settings: dict, reader: Vlm):
         self.settings, self.reader = settings, reader
         self.frames_shown = shown_frames(reader)
 
     def __len__(self) -> int:
-        return self.settings["glances"] + self.settings["steps"]
+        return sum(self.settings[phase] for phase in ("glances", "watches", "steps"))
 
     def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
         rng = np.random.default_rng([self.settings["seed"], 1, step])
@@ -215,15 +218,22 @@ class Batches(Dataset):
             shown = [shown_picture(self.reader, pair, "video") for pair in frames]
             pixels, grid = (torch.cat([getattr(one, name) for one in shown]) for name in ("pixels", "grid"))
             return {"pixels": pixels, "grid": grid, "words": words, "poses": poses}
-        task, kind = TASKS[rng.random() < self.settings["writes"]], KINDS[rng.random() < 0.6]
-        count = self.settings["images" if kind == "image" else "clips"]
+        if watches := step < self.settings["glances"] + self.settings["watches"]:
+            task, kind, count = "name", "video", self.settings["watched"]
+        else:
+            task, kind = TASKS[rng.random() < self.settings["writes"]], KINDS[rng.random() < 0.6]
+            count = self.settings["images" if kind == "image" else "clips"]
         examples = [draw_example(task, kind, self.frames_shown, rng) for _ in range(count)]
         inputs = batch(self.reader, kind, examples)
+        if watches:
+            seen = int((inputs["input_ids"][0] == self.reader.model.config.video_token_id).nonzero().max()) + 1
+            inputs |= {name: inputs[name][..., :seen] for name in ("input_ids", "position_ids")}
+            inputs.pop("labels")
         if kind == "video":
             step = self.reader.images.temporal_patch_size
             moves = [draw_moves(example.scene, self.frames_shown, step) for example in examples]
             inputs["moves"], inputs["paths"] = (torch.stack(each) for each in zip(*moves, strict=True))
-        return inputs | {"weight": torch.tensor(self.settings["named"] if task == "name" else 1.0)}
+        return inputs if watches else inputs | {"weight": self.settings["named"] if task == "name" else 1.0}
 
 
 def shown_frames(reader: Vlm) -> list[int]:
@@ -288,11 +298,13 @@ def _inputs(reader: Vlm, pictures: Sequence[Picture]) -> dict[str, list[torch.Te
     return gathered
 
 
-def glance_axes(width: int) -> torch.Tensor:
-    """The directions along which the tower's tokens tell what a glance tells, [len(GLANCED) + 7, width], orthonormal.
-    They are not learned: so it is told as loudly as all else, and the language model soon hears it."""
-    drawn = torch.randn(width, len(GLANCED) + _POSES.shape[1], generator=torch.Generator().manual_seed(0))
-    return torch.linalg.qr(drawn).Q.T
+def told_axes(width: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The directions along which tokens tell what a glance tells, [len(GLANCED) + 7, width], and how a clip moves,
+    [6 + len(MOVED), width], all orthonormal. They are not learned: so it is told as loudly as all else, and the layers
+    above soon hear it."""
+    generator, counts = torch.Generator().manual_seed(0), [len(GLANCED) + _POSES.shape[1], _PATH.shape[1] + len(MOVED)]
+    drawn = torch.cat([torch.randn(width, count, generator=generator) for count in counts], 1)
+    return torch.linalg.qr(drawn).Q.T.split(counts)
 
 
 def glance_loss(model, axes: torch.Tensor, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
@@ -309,33 +321,42 @@ def glance_loss(model, axes: torch.Tensor, inputs: dict[str, torch.Tensor]) -> t
     return loss, (words[true_words > 0] > 0).float().mean().item()
 
 
-def answer_loss(model, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
-    """The mean cross-entropy of the answers' tokens in a batch, and the share of them that greedy search would take."""
-    inputs, labels = dict(inputs), inputs["labels"][:, 1:]
-    inputs.pop("labels")
+def read(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The hidden states [B, T, W] of a batch's words from the picture on; what stands before it is read once."""
+    inputs = dict(inputs)
     cache = DynamicCache(config=model.config.get_text_config())
     before = {"input_ids": inputs.pop("before"), "position_ids": inputs.pop("before_position_ids")}
     model.model(**before, past_key_values=cache)
     for layer in cache.layers:
-        layer.keys, layer.values = (x.expand(len(labels), -1, -1, -1) for x in (layer.keys, layer.values))
-    hidden = model.model(**inputs, past_key_values=cache).last_hidden_state[:, :-1]
+        layer.keys, layer.values = (x.expand(len(inputs["input_ids"]), -1, -1, -1) for x in (layer.keys, layer.values))
+    return model.model(**inputs, past_key_values=cache).last_hidden_state
+
+
+def answer_loss(model, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
+    """The mean cross-entropy of the answers' tokens in a batch, and the share of them that greedy search would take."""
+    inputs, labels = dict(inputs), inputs["labels"][:, 1:]
+    inputs.pop("labels")
     answered = labels != _IGNORED
-    logits, labels = model.lm_head(hidden[answered]).float(), labels[answered]
+    logits, labels = model.lm_head(read(model, inputs)[:, :-1][answered]).float(), labels[answered]
     return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean().item()
 
 
-def moves_loss(head: nn.Module, tokens: torch.Tensor, moves: torch.Tensor, paths: torch.Tensor) -> torch.Tensor:
-    """How badly the head reads from each of a clip's tokens [B, tokens, W] the path up to there, and from those of its
-    second half how it moves; see `draw_moves`."""
-    path, words = head(tokens.unflatten(1, (paths.shape[1], -1))).float().split([_PATH, len(MOVED)], -1)
+def moves_loss(
+    axes: torch.Tensor, tokens: torch.Tensor, moves: torch.Tensor, paths: torch.Tensor
+) -> tuple[torch.Tensor, float]:
+    """How badly each of a clip's tokens [B, tokens, W] tells the path up to there, and those of its second half how it
+    moves, see `draw_moves`; and the share of these that tell a motion that there is."""
+    told = (F.rms_norm(tokens.float(), tokens.shape[-1:]) @ axes.T).unflatten(1, (paths.shape[1], -1))
+    path, words = told.split([_PATH.shape[1], len(MOVED)], -1)
     alone = ~paths.isnan().any(-1)
     true = paths[alone][:, None].expand_as(path[alone])
-    loss = 10 * F.smooth_l1_loss(path[alone], true, beta=0.02, reduction="sum") / max(true.numel(), 1)
+    loss = F.smooth_l1_loss(path[alone], true, reduction="sum") / max(true.numel(), 1)
     sizes = [len(captions.SAID[name]) for name in ("motion", "light")]
     for said, holds in zip(words[:, paths.shape[1] // 2 :].split(sizes, -1), moves.split(sizes, -1), strict=True):
         share = (holds / holds.sum(-1, keepdim=True))[:, None, None]
-        loss = loss - (share * said.log_softmax(-1)).sum(-1).mean()
-    return loss
+        loss = loss - (share * (3 * said).log_softmax(-1)).sum(-1).mean()
+    motions = words[:, paths.shape[1] // 2 :, :, : sizes[0]].argmax(-1).flatten(1)
+    return loss, moves[:, : sizes[0]].gather(1, motions).mean().item()
 
 
 # Training
@@ -385,37 +406,44 @@ class _Learner(Learner):
     name = "vlm"
 
     def __init__(self, start: Path, reader: Vlm, settings: dict, device: torch.device, dtype: torch.dtype):
-        torch.manual_seed(settings["seed"])
-        width = settings["width"]
-        moves = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, _PATH + len(MOVED)))
-        models = nn.ModuleDict({"vlm": reader.model, "moves": moves})
-        super().__init__(models, settings, settings["glances"] + settings["steps"], device, dtype)
-        self.start, self.axes = start, glance_axes(width).to(device)
-        half_way = reader.model.model.language_model.layers[settings["layers"] // 2 - 1]
-        half_way.register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
+        steps = sum(settings[phase] for phase in ("glances", "watches", "steps"))
+        super().__init__(reader.model, settings, steps, device, dtype)
+        self.start, (self.glanced, self.moved) = start, (axes.to(device) for axes in told_axes(settings["width"]))
+        last_but_one = reader.model.model.language_model.layers[-2]
+        last_but_one.register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
         if device.type == "cpu":
             reader.model.set_attn_implementation("sdpa_float32")
 
     def loss(self, step: int, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
+        weight = batch.pop("weight", None)
         inputs = {name: value.to(self.device) for name, value in batch.items()}
         with self.autocast():
             if "words" in inputs:
-                loss, right = glance_loss(self.model["vlm"], self.axes, inputs)
+                loss, right = glance_loss(self.model, self.glanced, inputs)
                 return loss, {"kind": "glance", "right": round(right, 4)}
-            weight, moves, paths = (inputs.pop(name, None) for name in ("weight", "moves", "paths"))
-            loss, right = answer_loss(self.model["vlm"], inputs)
+            moves, paths = (inputs.pop(name, None) for name in ("moves", "paths"))
+            # What it watches does not teach the tower: the layers alone learn twice as fast.
+            self.model.model.visual.requires_grad_(weight is not None)
+            if weight is None:
+                read(self.model, inputs)
+                loss, right = self._moves_loss(inputs, moves, paths)
+                return loss, {"kind": "watch", "right": round(right, 4)}
+            loss, right = answer_loss(self.model, inputs)
             entry = {"kind": "image" if moves is None else "video", "answer": loss.item(), "right": round(right, 4)}
             loss = weight * loss
             if moves is not None:
-                shown = inputs["input_ids"] == self.model["vlm"].config.video_token_id
-                tokens = self.hidden[shown].unflatten(0, (len(shown), -1))
-                read = moves_loss(self.model["moves"], tokens, moves, paths)
-                loss, entry["moves"] = loss + self.settings["moves"] * read, read.item()
+                told, right = self._moves_loss(inputs, moves, paths)
+                loss = loss + self.settings["moves"] * told
+                entry |= {"moves": told.item(), "moves_right": round(right, 4)}
         return loss, entry
+
+    def _moves_loss(self, inputs, moves, paths) -> tuple[torch.Tensor, float]:
+        shown = inputs["input_ids"] == self.model.config.video_token_id
+        return moves_loss(self.moved, self.hidden[shown].unflatten(0, (len(shown), -1)), moves, paths)
 
     def write(self, folder: Path, last: bool = False) -> None:
         shutil.copytree(self.start, folder)
-        self.averaged()["vlm"].to(torch.float16).save_pretrained(folder)
+        self.averaged().to(torch.float16).save_pretrained(folder)
 
 
 # What it has learned
