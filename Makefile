@@ -32,7 +32,7 @@ world: setup
 world-short: setup
 	$(RUN) snakemake --snakefile workflow/world.smk --cores $(CORES) --configfile config/world-short.yaml
 
-world-proof: setup
+world-proof: weights
 	$(RUN) python scripts/world_proof.py --prepare results/world-proof
 	$(RUN) snakemake --cores $(CORES) --configfile config/world-proof.yaml
 	$(RUN) python scripts/world_proof.py --judge results/world-proof/bico --output results/world-proof/table.md

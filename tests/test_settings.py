@@ -58,7 +58,7 @@ def test_every_switch_of_the_method_is_documented_in_the_schema():
     assert all(switch["description"] for switch in switches.values())
 
 
-@pytest.mark.parametrize("name", ["embedded", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"])
+@pytest.mark.parametrize("name", ["world", "embedded", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"])
 def test_the_shipped_model_files_are_valid(name):
     model = load_model(ROOT / "config" / "models" / f"{name}.yaml", "weights")
     assert model.name == name

@@ -4,9 +4,9 @@ They learn by flow matching, as Wan2.1 did: from clips of the world, drawn as th
 VAE, and their captions. Training goes from single frames, where shapes and colours are learned cheaply, over short
 clips to whole ones.
 
-Half way through the transformer's blocks a linear head that is thrown away has to read off each token what is there:
-the outlines, and the words of the subject and the scene. It is to a world whose truth is known what alignment with a
-pretrained encoder is elsewhere (REPA, arXiv 2410.06940): the transformer learns sooner what to draw where.
+Half way through the transformer's blocks each token has to tell, along given axes, what is there: the outlines, and the
+words of the subject and the scene. It is to a world whose truth is known what alignment with a pretrained encoder is
+elsewhere (REPA, arXiv 2410.06940): the transformer learns sooner what to draw where.
 """
 
 import tempfile
@@ -44,7 +44,7 @@ from bico.wan import (
 )
 from bico.world import captions, scene
 from bico.world.captions import agreement, caption, phrases_of, words_of
-from bico.world.learning import LEARNING, Learner, checked, learn
+from bico.world.learning import LEARNING, LOGIT, Learner, axes, checked, learn, told
 from bico.world.oracle import look
 from bico.world.scene import FRAMES, SIZE, Scene, Subject, render, sample_scene
 from bico.world.vae import encode_clip
@@ -221,12 +221,12 @@ class _Learner(Learner):
     ):
         self.tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer, local_files_only=True)
         models = new_models(settings, len(self.tokenizer), vae.config.z_dim)
-        models["head"] = nn.Linear(128 * settings["heads"], _POINTS**2 + len(MAPPED))
         if start_from:
             for name, load in (("transformer", load_transformer), ("text_encoder", load_text_encoder)):
                 models[name].load_state_dict(load(Path(start_from) / name, device, torch.float32).state_dict())
         super().__init__(models, settings, steps, device, pick_dtype(precision, device))
         self.vae = vae
+        (self.mapped,) = (along.to(device) for along in axes(128 * settings["heads"], _POINTS**2 + len(MAPPED)))
         if device.type == "cpu":
             self.model["transformer"].set_attn_processor(PlainAttention())
         if compiled:
@@ -250,9 +250,8 @@ class _Learner(Learner):
             noisy = (1 - level) * latents + level * noise
             context = self._context(batch["tokens"].to(self.device), batch["lengths"].to(self.device))
             velocity = self.model["transformer"](noisy, 1000 * sigma, context, return_dict=False)[0]
-            read = self.model["head"](self.hidden).float()
         velocity_loss = (velocity.float() - (noise - latents)).square().mean()
-        map_loss = _map_loss(read, batch["map"].to(self.device).flatten(1, 3))
+        map_loss = _map_loss(told(self.hidden, self.mapped), batch["map"].to(self.device).flatten(1, 3))
         loss = velocity_loss + self.settings["mapped"] * map_loss
         entry = {"length": batch["frames"].shape[1], "velocity": velocity_loss.item(), "map": map_loss.item()}
         return loss, entry
@@ -273,20 +272,20 @@ class _Learner(Learner):
         self.tokenizer.save_pretrained(folder / "tokenizer")
 
 
-def _map_loss(read: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """The share of the variance of the distances to near outlines that is not read, and the cross-entropy of each
+def _map_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """The share of the variance of the distances to near outlines that is not told, and the cross-entropy of each
     attribute's words where any of them holds, its mean; maps are [B, tokens, C]. So it does not matter how few tokens
     a subject covers."""
     sizes = [_POINTS**2, *(len(captions.SAID[name]) for name in (*_SUBJECT, *_SCENE))]
-    (distances, *words), (true_distances, *true_words) = read.split(sizes, -1), true.split(sizes, -1)
+    (distances, *words), (true_distances, *true_words) = shown.split(sizes, -1), true.split(sizes, -1)
     entropies = [
-        -(holds * said.log_softmax(-1)).sum() / holds.sum()
+        -(holds * (LOGIT * said).log_softmax(-1)).sum() / holds.sum()
         for said, holds in zip(words, true_words, strict=True)
         if holds.any()
     ]
     near = true_distances.amin(-1) < 1
-    unread = (distances - true_distances)[near].square().mean() / true_distances[near].var()
-    return unread + sum(entropies) / len(words)
+    untold = (distances - true_distances)[near].square().mean() / true_distances[near].var()
+    return untold + sum(entropies) / len(words)
 
 
 # What it has learned

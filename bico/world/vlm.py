@@ -36,7 +36,7 @@ from bico.vlm import Picture, Vlm, concept_conversation, prompt_conversation
 from bico.wording import CONCEPT_SYSTEM, PROMPT_SYSTEM
 from bico.world import captions, scene
 from bico.world.captions import phrases_of, say, thinned, words_of
-from bico.world.learning import LEARNING, Learner, checked, learn
+from bico.world.learning import LEARNING, LOGIT, Learner, axes, checked, learn, told
 from bico.world.scene import FRAMES, SIZE, Scene, render, sample_scene
 
 SETTINGS = LEARNING | {
@@ -298,25 +298,22 @@ def _inputs(reader: Vlm, pictures: Sequence[Picture]) -> dict[str, list[torch.Te
     return gathered
 
 
-def told_axes(width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The directions along which tokens tell what a glance tells, [len(GLANCED) + 7, width], and how a clip moves,
-    [6 + len(MOVED), width], all orthonormal. They are not learned: so it is told as loudly as all else, and the layers
-    above soon hear it."""
-    generator, counts = torch.Generator().manual_seed(0), [len(GLANCED) + _POSES.shape[1], _PATH.shape[1] + len(MOVED)]
-    drawn = torch.cat([torch.randn(width, count, generator=generator) for count in counts], 1)
-    return torch.linalg.qr(drawn).Q.T.split(counts)
+def told_axes(width: int) -> list[torch.Tensor]:
+    """The axes along which tokens tell what a glance tells, and how a clip moves."""
+    return axes(width, len(GLANCED) + _POSES.shape[1], _PATH.shape[1] + len(MOVED))
 
 
-def glance_loss(model, axes: torch.Tensor, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
+def glance_loss(model, along: torch.Tensor, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
     """How badly each of the tower's tokens of each picture tells the words and poses, and the share of words that it
     has right among those that hold. Every token is to tell of the whole picture: the language model's layers have no
     absolute places, and would hardly learn to gather it."""
-    tokens = model.model.visual(inputs["pixels"], grid_thw=inputs["grid"]).pooler_output.float()
-    told = F.rms_norm(tokens, tokens.shape[-1:]) @ axes.T
-    words, poses = told.unflatten(0, (len(inputs["grid"]), -1)).split([len(GLANCED), _POSES.shape[1]], -1)
+    tokens = model.model.visual(inputs["pixels"], grid_thw=inputs["grid"]).pooler_output
+    words, poses = (
+        told(tokens, along).unflatten(0, (len(inputs["grid"]), -1)).split([len(GLANCED), _POSES.shape[1]], -1)
+    )
     alone = ~inputs["poses"].isnan().any(-1)
     true_words, true_poses = (inputs[name][:, None].expand(-1, words.shape[1], -1) for name in ("words", "poses"))
-    loss = 3 * F.binary_cross_entropy_with_logits(3 * words, true_words)
+    loss = 3 * F.binary_cross_entropy_with_logits(LOGIT * words, true_words)
     loss = loss + F.smooth_l1_loss(poses[alone], true_poses[alone])
     return loss, (words[true_words > 0] > 0).float().mean().item()
 
@@ -342,19 +339,18 @@ def answer_loss(model, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, f
 
 
 def moves_loss(
-    axes: torch.Tensor, tokens: torch.Tensor, moves: torch.Tensor, paths: torch.Tensor
+    along: torch.Tensor, tokens: torch.Tensor, moves: torch.Tensor, paths: torch.Tensor
 ) -> tuple[torch.Tensor, float]:
     """How badly each of a clip's tokens [B, tokens, W] tells the path up to there, and those of its second half how it
     moves, see `draw_moves`; and the share of these that tell a motion that there is."""
-    told = (F.rms_norm(tokens.float(), tokens.shape[-1:]) @ axes.T).unflatten(1, (paths.shape[1], -1))
-    path, words = told.split([_PATH.shape[1], len(MOVED)], -1)
+    path, words = told(tokens, along).unflatten(1, (paths.shape[1], -1)).split([_PATH.shape[1], len(MOVED)], -1)
     alone = ~paths.isnan().any(-1)
     true = paths[alone][:, None].expand_as(path[alone])
     loss = F.smooth_l1_loss(path[alone], true, reduction="sum") / max(true.numel(), 1)
     sizes = [len(captions.SAID[name]) for name in ("motion", "light")]
     for said, holds in zip(words[:, paths.shape[1] // 2 :].split(sizes, -1), moves.split(sizes, -1), strict=True):
         share = (holds / holds.sum(-1, keepdim=True))[:, None, None]
-        loss = loss - (share * (3 * said).log_softmax(-1)).sum(-1).mean()
+        loss = loss - (share * (LOGIT * said).log_softmax(-1)).sum(-1).mean()
     motions = words[:, paths.shape[1] // 2 :, :, : sizes[0]].argmax(-1).flatten(1)
     return loss, moves[:, : sizes[0]].gather(1, motions).mean().item()
 
@@ -408,7 +404,7 @@ class _Learner(Learner):
     def __init__(self, start: Path, reader: Vlm, settings: dict, device: torch.device, dtype: torch.dtype):
         steps = sum(settings[phase] for phase in ("glances", "watches", "steps"))
         super().__init__(reader.model, settings, steps, device, dtype)
-        self.start, (self.glanced, self.moved) = start, (axes.to(device) for axes in told_axes(settings["width"]))
+        self.start, (self.glanced, self.moved) = start, (along.to(device) for along in told_axes(settings["width"]))
         last_but_one = reader.model.model.language_model.layers[-2]
         last_but_one.register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
         if device.type == "cpu":
@@ -432,9 +428,9 @@ class _Learner(Learner):
             entry = {"kind": "image" if moves is None else "video", "answer": loss.item(), "right": round(right, 4)}
             loss = weight * loss
             if moves is not None:
-                told, right = self._moves_loss(inputs, moves, paths)
-                loss = loss + self.settings["moves"] * told
-                entry |= {"moves": told.item(), "moves_right": round(right, 4)}
+                read_badly, right = self._moves_loss(inputs, moves, paths)
+                loss = loss + self.settings["moves"] * read_badly
+                entry |= {"moves": read_badly.item(), "moves_right": round(right, 4)}
         return loss, entry
 
     def _moves_loss(self, inputs, moves, paths) -> tuple[torch.Tensor, float]:
