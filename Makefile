@@ -5,7 +5,7 @@ CORES ?= 2
 VENV = .venv
 RUN = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup weights demo world world-short world-proof test test-chaos test-slurm lint bench clean
+.PHONY: setup weights demo world world-short world-proof world-ablations test test-chaos test-slurm lint bench clean
 
 setup: $(VENV)/ready
 
@@ -36,6 +36,11 @@ world-proof: weights
 	$(RUN) python scripts/world_proof.py --prepare results/world-proof
 	$(RUN) snakemake --cores $(CORES) --configfile config/world-proof.yaml
 	$(RUN) python scripts/world_proof.py --judge results/world-proof/bico --output results/world-proof/table.md
+
+world-ablations: weights
+	$(RUN) python scripts/world_proof.py --prepare results/world-ablations --kinds image video both
+	$(RUN) snakemake ablations --cores $(CORES) --configfile config/world-ablations.yaml
+	$(RUN) python scripts/world_proof.py --judge results/world-ablations/[0-9]* --output results/world-ablations/table.md
 
 lint: setup
 	$(RUN) ruff check .

@@ -2,7 +2,8 @@
 python scripts/world_proof.py --judge results/world-proof/bico --output results/world-proof/table.md
 
 The proof of binding on held-out scenes of the procedural world: draws the sources and writes the manifest, then, when
-the pipeline has run it, judges the results by the oracle. `make world-proof` does it all.
+the pipeline has run it, judges the results by the oracle; of several methods it makes one table. `make world-proof` and
+`make world-ablations` do it all.
 """
 
 from pathlib import Path
@@ -14,27 +15,21 @@ def main() -> None:
     arguments = parser(__doc__)
     what = arguments.add_mutually_exclusive_group(required=True)
     what.add_argument("--prepare", help="the folder of the sources, concepts.csv and compositions.csv, to write")
-    what.add_argument("--judge", help="a method's folder of results")
+    what.add_argument("--judge", nargs="+", help="a method's folder of results, or several; the cases lie beside them")
+    arguments.add_argument("--kinds", nargs="+", default=(), help="of the compositions to write; all")
     arguments.add_argument("--output", help="the table to write (.md)")
     given = arguments.parse_args()
     if given.judge and not given.output:
         arguments.error("--output is missing")
 
-    from bico import InputError
     from bico.files import write_text
-    from bico.world.proof import Trial, judge, markdown, write_cases
+    from bico.world.proof import comparison, judge, markdown, write_cases
 
     if given.prepare:
-        write_cases(given.prepare)
+        write_cases(given.prepare, given.kinds)
         return
-
-    def result(trial: Trial) -> Path:
-        path = Path(given.judge) / "compositions" / trial.name / f"seed0{'.png' if trial.frames == 1 else '.mp4'}"
-        if not path.is_file():
-            raise InputError(f"{path}: is not there; run the pipeline on the cases first")
-        return path
-
-    write_text(given.output, markdown(judge(result)))
+    tables = {Path(folder).name: judge(Path(folder).parent, folder) for folder in given.judge}
+    write_text(given.output, comparison(tables) if len(tables) > 1 else markdown(*tables.values()))
 
 
 if __name__ == "__main__":

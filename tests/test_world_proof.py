@@ -5,11 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bico import InputError
 from bico.grammar import parse as parse_prompt
 from bico.manifest import load_manifest
 from bico.settings import load_model
+from bico.video import write_image
 from bico.world.captions import parse, phrases_of
-from bico.world.proof import FIRST, MOVES, Trial, measures, sources, table, trials, write_cases
+from bico.world.proof import FIRST, MOVES, Trial, comparison, judge, measures, sources, table, trials, write_cases
 from bico.world.scene import FRAMES, Scene, render, sample_scene
 from tests.conftest import ROOT
 
@@ -126,4 +128,29 @@ def test_the_table_gives_means_and_their_intervals():
     assert rows["image: colour distance over the unbound one"].value == 0.25
     assert rows["image: shape kept"].value == 0.75
     assert rows["image: texture kept"].low == rows["image: texture kept"].high == 1
+    assert rows["video: correlation of the paths"].trials == 0
+
+
+def test_methods_stand_side_by_side_in_the_figures_that_their_cases_tell():
+    trial = of_kind("image", 1)[0]
+    tables = {
+        name: table([(trial, {"colour": value, "shape": 1.0, "texture": 1.0})]) for name, value in (("a", 2), ("b", 8))
+    }
+    lines = comparison(tables).splitlines()
+    assert lines[0] == "| figure | a | b | trials | goal |"
+    assert lines[2] == "| image: colour distance | 2 (2 to 2) | 8 (8 to 8) | 1 | CIEDE2000 |"
+    assert not any("video" in line for line in lines)
+
+
+def test_cases_of_some_kinds_are_judged_alone_and_a_missing_result_is_named(tmp_path):
+    write_cases(tmp_path, ["image"])
+    chosen = trials(OF, ["image"])
+    assert len(chosen) == 12 and all(trial.kind == "image" and trial.bound for trial in chosen)
+    with pytest.raises(InputError, match=r"compositions/image_00/seed0\.png: is not there"):
+        judge(tmp_path, tmp_path / "bico")
+    for trial in chosen:
+        write_image(tmp_path / "bico" / "compositions" / trial.name / "seed0.png", ideal(trial)[0])
+    rows = {row.what: row for row in judge(tmp_path, tmp_path / "bico")}
+    assert rows["image: shape kept"].value == 1
+    assert rows["image: colour distance"].trials == 12
     assert rows["video: correlation of the paths"].trials == 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bico import InputError
 from bico.video import read_frames, write_image, write_video
 from bico.world.captions import SubjectWords, Words, agreement, parse, phrases_of, words_of
 from bico.world.oracle import Seen, SeenSubject, colour_distance, in_pixels, look, motion_match
@@ -115,8 +116,12 @@ def _drawn(name: str, seed: int, is_image: bool, fits: Callable[[Scene], bool], 
             return Source(name, scene, is_image)
 
 
-def trials(of: Mapping[str, Source]) -> list[Trial]:
-    """All compositions of the sources."""
+def trials(of: Mapping[str, Source], kinds: Sequence[str] = ()) -> list[Trial]:
+    """All compositions of the sources; of some kinds: only those that are bound."""
+    return [trial for trial in _all_trials(of) if not kinds or (trial.kind in kinds and trial.bound)]
+
+
+def _all_trials(of: Mapping[str, Source]) -> list[Trial]:
     images, videos, pairs = ([source for name, source in of.items() if name[0] == kind] for kind in "ivd")
     made = []
     for k, image in enumerate(images):
@@ -187,8 +192,8 @@ def _differ(first: Source, second: Source) -> bool:
     return one.shape != other.shape and one.colour != other.colour
 
 
-def write_cases(folder: str | Path) -> None:
-    """Writes `media/`, `concepts.csv` and `compositions.csv` for the pipeline."""
+def write_cases(folder: str | Path, kinds: Sequence[str] = ()) -> None:
+    """Writes `media/`, `concepts.csv` and `compositions.csv` for the pipeline; kinds: as `trials` takes them."""
     folder, of = Path(folder), sources()
     (folder / "media").mkdir(parents=True, exist_ok=True)
     concepts, compositions = [("concept", "source", "spatial", "temporal")], [("composition", "prompt", "frames")]
@@ -200,7 +205,7 @@ def write_cases(folder: str | Path) -> None:
             write_video(path, render(source.scene), FPS)
         phrases = phrases_of(source.words)
         concepts.append((source.name, path.as_posix(), "; ".join(phrases.spatial), "; ".join(phrases.temporal)))
-    compositions += [(trial.name, trial.prompt, trial.frames) for trial in trials(of)]
+    compositions += [(trial.name, trial.prompt, trial.frames) for trial in trials(of, kinds)]
     for name, rows in (("concepts.csv", concepts), ("compositions.csv", compositions)):
         with (folder / name).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
@@ -295,10 +300,19 @@ class Row:
     goal: str
 
 
-def judge(result: Callable[[Trial], str | Path]) -> list[Row]:
-    """The table. result: where what was rendered of a trial lies."""
-    of = sources()
-    return table([(trial, measures(trial, of, read_frames(result(trial)))) for trial in trials(of)])
+def judge(cases: str | Path, results: str | Path) -> list[Row]:
+    """The table of the cases that `write_cases` wrote into a folder. results: a method's folder of what the pipeline
+    made of them. Raises InputError when something is missing."""
+    of, found = sources(), []
+    with (Path(cases) / "compositions.csv").open(encoding="utf-8", newline="") as file:
+        named = {row["composition"] for row in csv.DictReader(file)}
+    for trial in (trial for trial in trials(of) if trial.name in named):
+        suffix = ".png" if trial.frames == 1 else ".mp4"
+        path = Path(results) / "compositions" / trial.name / f"seed0{suffix}"
+        if not path.is_file():
+            raise InputError(f"{path}: is not there; run the pipeline on the cases first")
+        found.append((trial, measures(trial, of, read_frames(path))))
+    return table(found)
 
 
 def table(found: Sequence[tuple[Trial, dict[str, float]]]) -> list[Row]:
@@ -358,6 +372,16 @@ def _bootstrapped(what: str, values: list[np.ndarray], figure: Callable[..., flo
     picks = np.random.default_rng(0).integers(0, count, (draws, count))
     drawn = [figure(*(value[pick] for value in values)) for pick in picks]
     return Row(what, float(figure(*values)), *(float(np.quantile(drawn, q)) for q in (0.025, 0.975)), count, goal)
+
+
+def comparison(tables: Mapping[str, Sequence[Row]]) -> str:
+    """Markdown: the same cases by several methods, a column each; what no case tells is left out."""
+    lines = [f"| figure | {' | '.join(tables)} | trials | goal |", "| --- " * (len(tables) + 3) + "|"]
+    for each in zip(*tables.values(), strict=True):
+        if each[0].trials:
+            figures = " | ".join(f"{row.value:.3g} ({row.low:.2g} to {row.high:.2g})" for row in each)
+            lines.append(f"| {each[0].what} | {figures} | {each[0].trials} | {each[0].goal} |")
+    return "\n".join(lines) + "\n"
 
 
 def markdown(rows: Sequence[Row]) -> str:
