@@ -5,7 +5,7 @@ CORES ?= 2
 VENV = .venv
 RUN = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup weights demo world world-short world-proof world-ablations test test-chaos test-slurm lint bench clean
+.PHONY: setup weights demo demo-short world world-short world-proof world-ablations test test-chaos test-slurm lint bench clean
 
 setup: $(VENV)/ready
 
@@ -22,6 +22,10 @@ weights: setup
 demo: weights
 	$(RUN) snakemake --cores $(CORES)
 	@echo "Open results/bico/index.html"
+
+demo-short: weights
+	$(RUN) snakemake --cores $(CORES) --configfile config/short.yaml
+	@echo "Open results/short/bico/index.html"
 
 # The models of the embedded world, from nothing: hours on two cores, minutes on a GPU. With MINUTES=150 each piece of
 # training ends after so long, and the same command goes on.

@@ -145,6 +145,7 @@ def test_methods_stand_side_by_side_in_the_figures_that_their_cases_tell():
 def test_cases_of_some_kinds_are_judged_alone_and_a_missing_result_is_named(tmp_path):
     write_cases(tmp_path, ["image"])
     chosen = trials(OF, ["image"])
+    assert {path.stem for path in (tmp_path / "media").iterdir()} == {trial.subject for trial in chosen}
     assert len(chosen) == 12 and all(trial.kind == "image" and trial.bound for trial in chosen)
     with pytest.raises(InputError, match=r"compositions/image_00/seed0\.png: is not there"):
         judge(tmp_path, tmp_path / "bico")

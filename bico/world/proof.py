@@ -195,9 +195,10 @@ def _differ(first: Source, second: Source) -> bool:
 def write_cases(folder: str | Path, kinds: Sequence[str] = ()) -> None:
     """Writes `media/`, `concepts.csv` and `compositions.csv` for the pipeline; kinds: as `trials` takes them."""
     folder, of = Path(folder), sources()
+    chosen = trials(of, kinds)
     (folder / "media").mkdir(parents=True, exist_ok=True)
     concepts, compositions = [("concept", "source", "spatial", "temporal")], [("composition", "prompt", "frames")]
-    for source in of.values():
+    for source in (source for source in of.values() if any(f"]({source.name})" in trial.prompt for trial in chosen)):
         path = folder / "media" / f"{source.name}{'.png' if source.is_image else '.mp4'}"
         if source.is_image:
             write_image(path, render(source.scene, [STILL_FRAME])[0])
@@ -205,7 +206,7 @@ def write_cases(folder: str | Path, kinds: Sequence[str] = ()) -> None:
             write_video(path, render(source.scene), FPS)
         phrases = phrases_of(source.words)
         concepts.append((source.name, path.as_posix(), "; ".join(phrases.spatial), "; ".join(phrases.temporal)))
-    compositions += [(trial.name, trial.prompt, trial.frames) for trial in trials(of, kinds)]
+    compositions += [(trial.name, trial.prompt, trial.frames) for trial in chosen]
     for name, rows in (("concepts.csv", concepts), ("compositions.csv", compositions)):
         with (folder / name).open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(rows)
