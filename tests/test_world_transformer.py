@@ -96,7 +96,7 @@ def test_the_map_of_a_clip_is_what_its_frames_show(seed):
     shown = sample_scene(np.random.default_rng(seed))
     shown = replace(shown, style="flat", light=replace(shown.light, word="steady"))
     true = draw_map(shown, 8, 9)
-    assert true.shape == (3, 8, 8, 4 + len(MAPPED))
+    assert true.shape == (3, 8, 8, 4 + len(MAPPED) + 5)
     empty = render(replace(shown, subjects=()), [8])[0]
     for latent, times in ((0, [8]), (1, [10, 11]), (2, [14, 15])):  # those in the middle of what a latent codes
         changed = (render(shown, times) != empty).any(-1).mean(0).reshape(16, 4, 16, 4).mean((1, 3))
@@ -117,6 +117,18 @@ def test_the_words_of_the_map_hold_where_their_subject_is_and_the_scenes_everywh
     assert not sum(words["motion", motion].sum() for motion in MOTIONS)  # a frame shows none
     assert words["background", shown.background.colour].all() and words["pattern", shown.background.pattern].all()
     assert not words["shape", next(shape for shape in SHAPES if shape not in (one.shape, other.shape))].any()
+
+
+def test_every_token_of_the_map_tells_where_a_lone_subject_is_and_goes():
+    shown = sample_scene(np.random.default_rng(1), subjects=1)
+    told = draw_map(shown, 8, 9)[..., -5:] * [0.14, 0.14, 0.033, 0.02, 0.02] + [0.5, 0.5, 0.18, 0, 0]
+    assert (told == told[:, :1, :1]).all()
+    path = poses(shown.subjects[0])[:, :3] / 64
+    np.testing.assert_allclose(told[1, 0, 0, :3], (path[10] + path[11]) / 2, atol=0.01)
+    np.testing.assert_allclose(told[2, 0, 0, 3:], ((path[16] + path[17]) - (path[12] + path[13]))[:2] / 2, atol=0.01)
+    frame = draw_map(shown, 8, 1)[..., -5:]
+    assert np.isnan(frame[..., 3:]).all() and not np.isnan(frame[..., :3]).any()  # a frame does not move
+    assert np.isnan(draw_map(sample_scene(np.random.default_rng(1), subjects=2), 8, 9)[..., -5:]).all()
 
 
 def test_every_weight_learns(vae, trained):

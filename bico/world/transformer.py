@@ -96,13 +96,17 @@ def new_models(settings: dict, vocabulary: int, channels: int) -> nn.ModuleDict:
 _SUBJECT, _SCENE = ("shape", "colour", "texture", "size", "motion"), ("style", "background", "pattern", "light")
 MAPPED = [(name, word) for name in (*_SUBJECT, *_SCENE) for word in captions.SAID[name]]
 _POINTS = 2  # a token's side, at which it tells how far the nearest outline is
+# Wherever it is, it tells where a lone subject is (x, y, radius; of the side) and how far that goes in four frames (x,
+# y), in their deviations from their means over the world.
+_POSES = np.array([(0.5, 0.5, 0.18, 0, 0), (0.14, 0.14, 0.033, 0.02, 0.02)])
 
 
 def draw_map(shown: Scene, start: int, length: int, cell: int = 8) -> np.ndarray:
     """What is there at each token of a clip's latents: float32 [1 + (length - 1) / 4, H / cell, W / cell, C].
 
     C: the signed distances to the nearest subject's outline at the centres of the token's quarters, in tokens from -1
-    to 1, and for each of MAPPED whether the word holds here: a subject's hold where it is at most half a token away.
+    to 1; for each of MAPPED whether the word holds here: a subject's hold where it is at most half a token away; and
+    the pose, nan of two subjects, and what a single frame does not tell of it.
     """
     latent = np.arange(1 + (length - 1) // 4)
     times = start + np.maximum(4 * latent - 1.5, 0)  # the middle of the frames that it codes
@@ -120,7 +124,14 @@ def draw_map(shown: Scene, start: int, length: int, cell: int = 8) -> np.ndarray
             words[..., k] = getattr(said, name) == word
         else:
             words[..., k] = here[[getattr(subject, name) == word for subject in said.subjects]].any(0)
-    return np.concatenate([np.clip(quarters.min(0), -1, 1), words], -1, dtype=np.float32)
+    pose = np.full((len(times), _POSES.shape[1]), np.nan)
+    if len(shown.subjects) == 1:
+        pose[:, :3] = scene.poses(shown.subjects[0], times)[:, :3] / SIZE
+        if length > 1:
+            before, after = (scene.poses(shown.subjects[0], times + way)[:, :2] / SIZE for way in (-2, 2))
+            pose[:, 3:] = after - before
+    pose = np.broadcast_to(((pose - _POSES[0]) / _POSES[1])[:, None, None], (*here.shape[1:], _POSES.shape[1]))
+    return np.concatenate([np.clip(quarters.min(0), -1, 1), words, pose], -1, dtype=np.float32)
 
 
 def _outline_distance(subject: Subject, times: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -226,7 +237,8 @@ class _Learner(Learner):
                 models[name].load_state_dict(load(Path(start_from) / name, device, torch.float32).state_dict())
         super().__init__(models, settings, steps, device, pick_dtype(precision, device))
         self.vae = vae
-        (self.mapped,) = (along.to(device) for along in axes(128 * settings["heads"], _POINTS**2 + len(MAPPED)))
+        along = axes(128 * settings["heads"], _POINTS**2 + len(MAPPED), _POSES.shape[1])
+        self.mapped = torch.cat(along).to(device)
         if device.type == "cpu":
             self.model["transformer"].set_attn_processor(PlainAttention())
         if compiled:
@@ -273,11 +285,12 @@ class _Learner(Learner):
 
 
 def _map_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """The share of the variance of the distances to near outlines that is not told, and the cross-entropy of each
-    attribute's words where any of them holds, its mean; maps are [B, tokens, C]. So it does not matter how few tokens
-    a subject covers."""
-    sizes = [_POINTS**2, *(len(captions.SAID[name]) for name in (*_SUBJECT, *_SCENE))]
-    (distances, *words), (true_distances, *true_words) = shown.split(sizes, -1), true.split(sizes, -1)
+    """The share of the variance of the distances to near outlines that is not told, the cross-entropy of each
+    attribute's words where any of them holds, its mean, and how far the pose is off; maps are [B, tokens, C]. So it
+    does not matter how few tokens a subject covers."""
+    sizes = [_POINTS**2, *(len(captions.SAID[name]) for name in (*_SUBJECT, *_SCENE)), _POSES.shape[1]]
+    distances, *words, pose = shown.split(sizes, -1)
+    true_distances, *true_words, true_pose = true.split(sizes, -1)
     entropies = [
         -(holds * (LOGIT * said).log_softmax(-1)).sum() / holds.sum()
         for said, holds in zip(words, true_words, strict=True)
@@ -285,7 +298,9 @@ def _map_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     ]
     near = true_distances.amin(-1) < 1
     untold = (distances - true_distances)[near].square().mean() / true_distances[near].var()
-    return untold + sum(entropies) / len(words)
+    known = ~true_pose.isnan()
+    off = nn.functional.smooth_l1_loss(pose[known], true_pose[known], reduction="sum") / max(int(known.sum()), 1)
+    return untold + sum(entropies) / len(words) + off
 
 
 # What it has learned
