@@ -59,14 +59,14 @@ SETTINGS = LEARNING | {
     "text_length": 64,
     # Stages: steps, the lengths of the clips of which each step draws one (1: single frames), and the shift of the
     # noise levels: what moves is decided at high ones.
-    "stages": [[8000, [1], 3.0], [6000, [1, 17], 3.0], [8000, [17, 81], 5.0]],
+    "stages": [[8000, [1], 3.0], [10000, [1, 1, 17, 33, 81], 4.0]],
     "latents_per_step": 64,  # frames of latents, as many clips as they make
     "captionless": 0.1,  # the share of clips without a caption, for guidance
     "mapped": 0.5,  # the weight of the loss of the map that the hidden states after block `map_block` have to show
     "map_block": 3,
     "learning_rate": 1e-3,
     "warmup": 300,
-    "decay": 0.2,
+    "decay": 0.4,
 }
 COMPONENTS = ("transformer", "text_encoder", "tokenizer")
 HELD_OUT = 900_000  # the seed of the first scene that is never trained on

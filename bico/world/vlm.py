@@ -46,17 +46,17 @@ SETTINGS = LEARNING | {
     "vision_width": 120,
     "vision_layers": 4,
     "frames_per_second": 3.0,  # shown of a clip
-    "glances": 3000,  # steps of the tower alone; then
-    "watches": 1500,  # of the language model's lower layers alone; then
+    "glances": 2500,  # steps of the tower alone; then
+    "watches": 700,  # of the language model's lower layers alone; then
     "steps": 6000,  # of conversations
     "pictures": 96,  # a step of glances
     "watched": 32,  # clips a step of watches
     "images": 24,  # a step of conversations about images
     "clips": 12,
-    "writes": 0.3,  # the share of conversations that ask for a prompt; the others ask for the concepts
+    "writes": 0.2,  # the share of conversations that ask for a prompt; the others ask for the concepts
     "named": 10.0,  # how much more these count: their answers are certain, and few of their tokens tell much
     "moves": 1.0,  # the weight of the loss of what a clip's tokens tell of how it moves
-    "learning_rate": 1.5e-3,
+    "learning_rate": 1.2e-3,
     "warmup": 300,
 }
 TASKS = ("name", "write")
