@@ -105,8 +105,8 @@ def draw_map(shown: Scene, start: int, length: int, cell: int = 8) -> np.ndarray
     """What is there at each token of a clip's latents: float32 [1 + (length - 1) / 4, H / cell, W / cell, C].
 
     C: the signed distances to the nearest subject's outline at the centres of the token's quarters, in tokens from -1
-    to 1; for each of MAPPED whether the word holds here: a subject's hold where it is at most half a token away; and
-    the pose, nan of two subjects, and what a single frame does not tell of it.
+    to 1; for each of MAPPED whether the word holds here: those of one of two subjects hold where it is at most half a
+    token away, all others everywhere; and the pose, nan of two subjects, and what a single frame does not tell of it.
     """
     latent = np.arange(1 + (length - 1) // 4)
     times = start + np.maximum(4 * latent - 1.5, 0)  # the middle of the frames that it codes
@@ -116,7 +116,7 @@ def draw_map(shown: Scene, start: int, length: int, cell: int = 8) -> np.ndarray
     side = SIZE // cell
     quarters = distances.reshape(len(distances), -1, side, _POINTS, side, _POINTS).swapaxes(3, 4)
     quarters = quarters.reshape(*quarters.shape[:4], _POINTS**2)
-    here = quarters.min(-1) < 0.5
+    here = (quarters.min(-1) < 0.5) | (len(shown.subjects) == 1)
     said = words_of(shown, start if length == 1 else None)
     words = np.zeros((*here.shape[1:], len(MAPPED)), np.float32)
     for k, (name, word) in enumerate(MAPPED):
@@ -286,21 +286,22 @@ class _Learner(Learner):
 
 def _map_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     """The share of the variance of the distances to near outlines that is not told, the cross-entropy of each
-    attribute's words where any of them holds, its mean, and how far the pose is off; maps are [B, tokens, C]. So it
-    does not matter how few tokens a subject covers."""
+    attribute's words where any of them holds, its mean over what frames show and over what only clips do, and how far
+    the pose is off; maps are [B, tokens, C]. So it does not matter how few tokens a subject covers."""
     sizes = [_POINTS**2, *(len(captions.SAID[name]) for name in (*_SUBJECT, *_SCENE)), _POSES.shape[1]]
     distances, *words, pose = shown.split(sizes, -1)
     true_distances, *true_words, true_pose = true.split(sizes, -1)
-    entropies = [
-        -(holds * (LOGIT * said).log_softmax(-1)).sum() / holds.sum()
-        for said, holds in zip(words, true_words, strict=True)
+    entropies = {
+        name: -(holds * (LOGIT * said).log_softmax(-1)).sum() / holds.sum()
+        for name, said, holds in zip((*_SUBJECT, *_SCENE), words, true_words, strict=True)
         if holds.any()
-    ]
+    }
+    of_clips = [entropies.pop(name) for name in ("motion", "light") if name in entropies]
     near = true_distances.amin(-1) < 1
     untold = (distances - true_distances)[near].square().mean() / true_distances[near].var()
     known = ~true_pose.isnan()
     off = nn.functional.smooth_l1_loss(pose[known], true_pose[known], reduction="sum") / max(int(known.sum()), 1)
-    return untold + sum(entropies) / len(words) + off
+    return untold + sum(entropies.values()) / len(entropies) + sum(of_clips) / max(len(of_clips), 1) + off
 
 
 # What it has learned
