@@ -11,7 +11,7 @@ from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from bico.tokens import PromptTokenizer
 from bico.wan import PlainAttention, encode_tokens, encode_video, load_vae, pad_embeds
 from bico.world import transformer as module
-from bico.world.captions import caption
+from bico.world.captions import caption, words_of
 from bico.world.scene import MOTIONS, SHAPES, poses, render, sample_scene
 from bico.world.transformer import (
     MAPPED,
@@ -95,7 +95,7 @@ def test_the_map_of_a_clip_is_what_its_frames_show(seed):
     """Against the pixels: a quarter of a token deep inside an outline is not the background's, one far outside is."""
     shown = sample_scene(np.random.default_rng(seed))
     shown = replace(shown, style="flat", light=replace(shown.light, word="steady"))
-    true = draw_map(shown, 8, 9)
+    true = draw_map(shown, 8, 9, words_of(shown))
     assert true.shape == (3, 8, 8, 4 + len(MAPPED) + 5)
     empty = render(replace(shown, subjects=()), [8])[0]
     for latent, times in ((0, [8]), (1, [10, 11]), (2, [14, 15])):  # those in the middle of what a latent codes
@@ -108,7 +108,7 @@ def test_the_map_of_a_clip_is_what_its_frames_show(seed):
 def test_the_words_of_the_map_hold_where_their_subject_is_and_the_scenes_everywhere():
     shown = sample_scene(np.random.default_rng(3), subjects=2)
     one, other = shown.subjects
-    true = draw_map(shown, 0, 1)[0]
+    true = draw_map(shown, 0, 1, words_of(shown, 0))[0]
     words = {word: true[..., 4 + k] for k, word in enumerate(MAPPED)}
     for subject in shown.subjects:
         x, y = (int(place // 8) for place in poses(subject, [0])[0, :2])
@@ -119,16 +119,25 @@ def test_the_words_of_the_map_hold_where_their_subject_is_and_the_scenes_everywh
     assert not words["shape", next(shape for shape in SHAPES if shape not in (one.shape, other.shape))].any()
 
 
-def test_every_token_of_the_map_tells_where_a_lone_subject_is_and_goes():
+def test_every_token_of_the_map_tells_where_a_lone_subject_is_and_goes_and_what_it_is():
     shown = sample_scene(np.random.default_rng(1), subjects=1)
-    told = draw_map(shown, 8, 9)[..., -5:] * [0.14, 0.14, 0.033, 0.02, 0.02] + [0.5, 0.5, 0.18, 0, 0]
+    words = {word: draw_map(shown, 8, 9, words_of(shown))[..., 4 + k] for k, word in enumerate(MAPPED)}
+    assert words["shape", shown.subjects[0].shape].all() and words["motion", shown.subjects[0].motion.word].all()
+    told = draw_map(shown, 8, 9, words_of(shown))[..., -5:] * [0.14, 0.14, 0.033, 0.02, 0.02] + [0.5, 0.5, 0.18, 0, 0]
     assert (told == told[:, :1, :1]).all()
     path = poses(shown.subjects[0])[:, :3] / 64
     np.testing.assert_allclose(told[1, 0, 0, :3], (path[10] + path[11]) / 2, atol=0.01)
     np.testing.assert_allclose(told[2, 0, 0, 3:], ((path[16] + path[17]) - (path[12] + path[13]))[:2] / 2, atol=0.01)
-    frame = draw_map(shown, 8, 1)[..., -5:]
+    frame = draw_map(shown, 8, 1, words_of(shown, 8))[..., -5:]
     assert np.isnan(frame[..., 3:]).all() and not np.isnan(frame[..., :3]).any()  # a frame does not move
-    assert np.isnan(draw_map(sample_scene(np.random.default_rng(1), subjects=2), 8, 9)[..., -5:]).all()
+    two = sample_scene(np.random.default_rng(1), subjects=2)
+    assert np.isnan(draw_map(two, 8, 9, words_of(two))[..., -5:]).all()
+
+
+def test_half_of_the_frames_have_the_captions_of_their_clips(trained):
+    batch = Batches(SETTINGS | SMALL | {"latents_per_step": 64}, PromptTokenizer(trained / "tokenizer"))[0]
+    motions = [4 + k for k, (name, _) in enumerate(MAPPED) if name == "motion"]
+    assert 20 < batch["map"][..., motions].any(-1).flatten(1).any(1).sum() < 44
 
 
 def test_every_weight_learns(vae, trained):

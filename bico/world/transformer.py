@@ -43,7 +43,7 @@ from bico.wan import (
     pad_embeds,
 )
 from bico.world import captions, scene
-from bico.world.captions import agreement, caption, phrases_of, words_of
+from bico.world.captions import Words, agreement, caption, phrases_of, words_of
 from bico.world.learning import LEARNING, LOGIT, Learner, axes, checked, learn, told
 from bico.world.oracle import look
 from bico.world.scene import FRAMES, SIZE, Scene, Subject, render, sample_scene
@@ -101,8 +101,9 @@ _POINTS = 2  # a token's side, at which it tells how far the nearest outline is
 _POSES = np.array([(0.5, 0.5, 0.18, 0, 0), (0.14, 0.14, 0.033, 0.02, 0.02)])
 
 
-def draw_map(shown: Scene, start: int, length: int, cell: int = 8) -> np.ndarray:
-    """What is there at each token of a clip's latents: float32 [1 + (length - 1) / 4, H / cell, W / cell, C].
+def draw_map(shown: Scene, start: int, length: int, said: Words, cell: int = 8) -> np.ndarray:
+    """What is there at each token of a clip's latents: float32 [1 + (length - 1) / 4, H / cell, W / cell, C]. said: the
+    words that hold of the clip.
 
     C: the signed distances to the nearest subject's outline at the centres of the token's quarters, in tokens from -1
     to 1; for each of MAPPED whether the word holds here: those of one of two subjects hold where it is at most half a
@@ -117,7 +118,6 @@ def draw_map(shown: Scene, start: int, length: int, cell: int = 8) -> np.ndarray
     quarters = distances.reshape(len(distances), -1, side, _POINTS, side, _POINTS).swapaxes(3, 4)
     quarters = quarters.reshape(*quarters.shape[:4], _POINTS**2)
     here = (quarters.min(-1) < 0.5) | (len(shown.subjects) == 1)
-    said = words_of(shown, start if length == 1 else None)
     words = np.zeros((*here.shape[1:], len(MAPPED)), np.float32)
     for k, (name, word) in enumerate(MAPPED):
         if name in _SCENE:
@@ -185,9 +185,11 @@ class Batches(Dataset):
     def _example(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, str]:
         shown = sample_scene(rng)
         start = int(rng.integers(FRAMES - length + 1))
-        text = caption(shown, rng, start if length == 1 else None)[0]
+        # Half of the frames have the captions of their clips: so many more words of motion are read than clips afford.
+        frame = start if length == 1 and rng.random() < 0.5 else None
+        text = caption(shown, rng, frame)[0]
         text = "" if rng.random() < self.settings["captionless"] else text
-        return render(shown, range(start, start + length)), draw_map(shown, start, length), text
+        return render(shown, range(start, start + length)), draw_map(shown, start, length, words_of(shown, frame)), text
 
 
 # Training
