@@ -663,7 +663,7 @@ def test_prompt_writing_that_is_killed_goes_on_with_the_next_prompt_to_the_same_
     name, *rest = command("killed")
     process = subprocess.Popen([sys.executable, str(ROOT / "scripts" / name), *rest], env=environment)
     deadline = time.monotonic() + 120
-    while sum(path.read_text().count("\n") for path in (tmp_path / "killed").glob(".runs/*/*/*.jsonl")) < 2:
+    while sum(path.read_text().count("\n") for path in (tmp_path / "killed").glob(".runs/*/*/[!.]*.jsonl")) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)
