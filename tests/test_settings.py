@@ -154,3 +154,11 @@ def test_a_job_asks_for_a_card_unless_its_device_is_a_processor(device, runs_her
     monkeypatch.chdir(ROOT)
     loaded = pipeline.Pipeline.load({"compute": {"device": device}}, runs_here=runs_here)
     assert (loaded.gpus(), loaded.gpus(training=True)) == (cards, cards)
+
+
+@pytest.mark.parametrize("name", ["config", "short", "media"])
+def test_the_shipped_manifests_fit_the_shipped_model(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    overlays = [yaml.safe_load((ROOT / "config" / f"{each}.yaml").read_text("utf-8")) for each in ("config", name)]
+    loaded = pipeline.Pipeline.load(overlays[0] | overlays[1], thorough=True)
+    assert loaded.manifest.concepts and loaded.manifest.compositions
