@@ -56,7 +56,7 @@ SETTINGS = LEARNING | {
     "vocabulary": 1000,
     "text_width": 128,
     "text_layers": 2,
-    "text_length": 64,
+    "text_length": 96,
     # Stages: steps, the lengths of the clips of which each step draws one (1: single frames), and the shift of the
     # noise levels: what moves is decided at high ones.
     "stages": [[8000, [1], 3.0], [10000, [1, 1, 17, 33, 81], 4.0]],

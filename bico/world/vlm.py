@@ -53,7 +53,8 @@ SETTINGS = LEARNING | {
     "watched": 32,  # clips a step of watches
     "images": 24,  # a step of conversations about images
     "clips": 12,
-    "writes": 0.2,  # the share of conversations that ask for a prompt; the others ask for the concepts
+    "writes": 0.4,  # the share of conversations that ask for a prompt; the others ask for the concepts
+    "pairs": 0.5,  # the share of conversations about two subjects, whose words are easily mixed up
     "named": 10.0,  # how much more these count: their answers are certain, and few of their tokens tell much
     "moves": 1.0,  # the weight of the loss of what a clip's tokens tell of how it moves
     "learning_rate": 1.2e-3,
@@ -87,9 +88,11 @@ def named(shown: Scene, frame: int | None = None) -> Phrases:
     return phrases_of(words_of(replace(shown, subjects=tuple(shown.subjects[k] for k in order)), frame))
 
 
-def draw_example(task: str, kind: str, frames_shown: Sequence[int], rng: np.random.Generator) -> Example:
-    """task: of TASKS; kind: of KINDS; frames_shown: of a clip."""
-    shown = sample_scene(rng)
+def draw_example(
+    task: str, kind: str, frames_shown: Sequence[int], rng: np.random.Generator, subjects: int | None = None
+) -> Example:
+    """task: of TASKS; kind: of KINDS; frames_shown: of a clip; subjects: as `sample_scene` takes them."""
+    shown = sample_scene(rng, subjects)
     frame = int(rng.integers(FRAMES)) if kind == "image" else None
     pixels = render(shown, frames_shown if frame is None else [frame])
     if task == "name":
@@ -223,7 +226,8 @@ class Batches(Dataset):
         else:
             task, kind = TASKS[rng.random() < self.settings["writes"]], KINDS[rng.random() < 0.6]
             count = self.settings["images" if kind == "image" else "clips"]
-        examples = [draw_example(task, kind, self.frames_shown, rng) for _ in range(count)]
+        pairs = 1 + (rng.random(count) < self.settings["pairs"])
+        examples = [draw_example(task, kind, self.frames_shown, rng, int(subjects)) for subjects in pairs]
         inputs = batch(self.reader, kind, examples)
         if watches:
             seen = int((inputs["input_ids"][0] == self.reader.model.config.video_token_id).nonzero().max()) + 1
@@ -471,6 +475,7 @@ def _evaluate(reader: Vlm, kind: str, scenes: int, prompts: int) -> dict:
         found = phrases or Phrases(())
         right.append(_as_sets(found) == _as_sets(expected))
         claimed = captions.parse(", ".join(found.all))
+        claimed = replace(claimed, light=claimed.light or "steady")  # which no phrase says
         for attribute, agrees in captions.agreement(words_of(shown, frame), claimed).items():
             words[attribute].append(agrees)
         if number % 10 == 0:
