@@ -28,7 +28,7 @@ def trained(tmp_path):
     kind = {"valid": 1.0, "right": 0.912, "kept_first_try": 0.8, "kept": 0.95, "words": {"motion": 0.871}}
     (folder / "vae.json").write_text(json.dumps(vae))
     (folder / "vlm.json").write_text(json.dumps({"scenes": 5, "image": kind, "video": kind}))
-    t2v = {"captions": 200, "frames": 81, "agreement": {"colour": 0.955, "motion": 0.5}}
+    t2v = {"captions": 200, "frames": 81, "agreement": {"colour": 0.955, "motion": 0.5}, "alone": {"colour": 0.975}}
     (folder / "transformer.json").write_text(json.dumps(t2v))
     return folder
 

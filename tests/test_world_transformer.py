@@ -186,7 +186,7 @@ def test_an_evaluation_of_a_perfect_model_says_so(trained, vae, monkeypatch, tmp
 
     monkeypatch.setattr(module, "generate", perfect)
     found = evaluate(trained, vae, CPU, count=12, sheet=tmp_path / "sheet.jpg")
-    assert set(found["agreement"].values()) == {1.0}
+    assert set(found["agreement"].values()) == set(found["alone"].values()) == {1.0}
     assert found["named"]["count"] == 12 and found["named"]["motion"] == 12
     assert evaluate(trained, vae, CPU, count=12, frames=1)["agreement"]["shape"] == 1
     assert (tmp_path / "sheet.jpg").stat().st_size

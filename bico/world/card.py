@@ -71,6 +71,10 @@ By attribute, of the clips:
 the share in which the oracle sees what the caption says:
 
 {{ table(transformer.agreement) }}
+
+Of the captions of one subject:
+
+{{ table(transformer.alone) }}
 {% endif %}"""
 
 

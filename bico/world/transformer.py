@@ -345,25 +345,34 @@ def evaluate(
     sheet: str | Path | None = None, **sampling,
 ) -> dict:  # fmt: skip
     """Of `count` held-out captions, by attribute, the share of those that name it whose clip shows it, by the oracle;
-    and how many name it. frames: 1 for captions of single frames. sheet: shows the first clips under their captions."""
+    and how many name it; and `alone`, these shares of the captions of one subject.
+
+    frames: 1 for captions of single frames. sheet: shows the first clips under their captions.
+    """
     texts, said = [], []
     for number in range(count):
         rng = np.random.default_rng(HELD_OUT + number)
         text, words = caption(sample_scene(rng), rng, int(rng.integers(FRAMES)) if frames == 1 else None)
         texts.append(text)
         said.append(words)
-    agreed, rows = defaultdict(list), []
+    agreed, alone, rows = defaultdict(list), defaultdict(list), []
     for text, words, clip in zip(texts, said, generate(folder, vae, texts, frames, device, **sampling), strict=True):
         right = agreement(words, look(clip).words)
         wrong = ", ".join(attribute for attribute, agrees in right.items() if not agrees)
         rows.append((f"{text}  [not shown: {wrong}]" if wrong else text, clip))
         for attribute, agrees in right.items():
             agreed[attribute].append(agrees)
+            if len(words.subjects) == 1:
+                alone[attribute].append(agrees)
     if sheet:
         contact_sheet(sheet, rows[:_SHOWN], thumb_height=96)
-    shares = {attribute: float(np.mean(right)) for attribute, right in sorted(agreed.items())}
     counts = {attribute: len(right) for attribute, right in sorted(agreed.items())}
-    return {"captions": count, "first_seed": HELD_OUT, "frames": frames, "agreement": shares, "named": counts}
+    found = {"captions": count, "first_seed": HELD_OUT, "frames": frames, "named": counts}
+    return found | {"agreement": _shares(agreed), "alone": _shares(alone)}
+
+
+def _shares(agreed: dict[str, list[bool]]) -> dict[str, float]:
+    return {attribute: float(np.mean(right)) for attribute, right in sorted(agreed.items())}
 
 
 _SHOWN = 24  # clips on a sheet
