@@ -9,7 +9,7 @@ import torch
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from bico.tokens import PromptTokenizer
-from bico.wan import PlainAttention, encode_tokens, encode_video, load_vae, pad_embeds
+from bico.wan import PlainAttention, encode_tokens, encode_video, load_transformer, load_vae, pad_embeds
 from bico.world import transformer as module
 from bico.world.captions import caption, words_of
 from bico.world.scene import MOTIONS, SHAPES, poses, render, sample_scene
@@ -17,6 +17,7 @@ from bico.world.transformer import (
     MAPPED,
     SETTINGS,
     Batches,
+    SomeTokens,
     corpus,
     draw_map,
     evaluate,
@@ -31,7 +32,7 @@ from tests.conftest import ROOT
 CPU = torch.device("cpu")
 SMALL = {
     "heads": 1, "layers": 2, "feed_forward": 64, "vocabulary": 700, "text_width": 32, "text_layers": 1,
-    "stages": [[21, [1], 3.0], [2, [5], 5.0]], "latents_per_step": 8, "warmup": 5, "map_block": 1,
+    "stages": [[21, [1], 3.0, 1], [2, [5], 5.0, 1]], "latents_per_step": 8, "warmup": 5, "map_block": 1,
 }  # fmt: skip
 
 
@@ -88,6 +89,37 @@ def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline
             velocity = learner.model["transformer"](noisy[None], 1000 * s[None], e[[k]]).sample[0]
             errors.append((velocity - (noise[k] - latents[k])).square().mean())
     assert entry["velocity"] == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
+
+
+def test_a_transformer_sees_just_the_tokens_it_is_to_see(trained):
+    """All of them in any order are the whole clip; what it does not see does not matter."""
+    transformer = load_transformer(trained / "transformer", CPU, torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.randn(2, transformer.config.in_channels, 3, 4, 4, generator=generator)
+    given = torch.tensor([300.0, 900.0]), torch.randn(2, 7, transformer.config.text_dim, generator=generator)
+    some = SomeTokens(transformer)
+    with torch.no_grad():
+        whole = transformer(latents, *given).sample
+        order = torch.rand(2, 48, generator=generator).argsort(1)
+        some.keep = order
+        torch.testing.assert_close(transformer(latents, *given).sample, whole, atol=1e-5, rtol=1e-4)
+        some.keep = order[:, :12]
+        part = transformer(latents, *given).sample.flatten(2)
+        unseen = order[:, None, 12:].expand(-1, latents.shape[1], -1)
+        other = latents.flatten(2).scatter(2, unseen, 9.0).unflatten(2, latents.shape[2:])
+        torch.testing.assert_close(transformer(other, *given).sample.flatten(2), part, atol=1e-5, rtol=1e-4)
+    assert not part.gather(2, unseen).any() and some.of(part.mT).all()
+
+
+def test_of_a_clip_of_which_a_quarter_is_seen_it_learns_at_four_times_the_noise_levels(trained, vae):
+    settings = SETTINGS | SMALL | {"stages": [[1, [5], 5.0, 0.25]]}
+    batch = Batches(settings, PromptTokenizer(trained / "tokenizer"))[0]
+    loaded = load_vae(vae, CPU, torch.float32)
+    learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
+    seen = []
+    learner.model["transformer"].blocks[0].register_forward_hook(lambda module, given, out: seen.append(out.shape[:2]))
+    learner.loss(0, batch)
+    assert len(batch["frames"]) == 4 and seen == [(16, 32)]  # of 128
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -155,7 +187,9 @@ def test_it_learns_and_goes_on_from_what_it_wrote(trained, vae, tmp_path):
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     assert [entry["step"] for entry in entries] == [0, 20, 22]
     assert entries[1]["loss"] < entries[0]["loss"]
-    train(SMALL | {"stages": [[1, [1], 3.0]]}, vae, tmp_path / "on", tmp_path / "on.jsonl", "cpu", "float32", trained)
+    train(
+        SMALL | {"stages": [[1, [1], 3.0, 1]]}, vae, tmp_path / "on", tmp_path / "on.jsonl", "cpu", "float32", trained
+    )
     assert json.loads((tmp_path / "on.jsonl").read_text())["loss"] < entries[0]["loss"]
 
 

@@ -57,9 +57,9 @@ SETTINGS = LEARNING | {
     "text_width": 128,
     "text_layers": 2,
     "text_length": 96,
-    # Stages: steps, the lengths of the clips of which each step draws one (1: single frames), and the shift of the
-    # noise levels: what moves is decided at high ones.
-    "stages": [[8000, [1], 3.0], [10000, [1, 1, 17, 33, 81], 4.0]],
+    # Stages: steps; the lengths of the clips of which each step draws one (1: single frames); the shift of the noise
+    # levels: what moves is decided at high ones; and the share of a clip's tokens that it sees.
+    "stages": [[8000, [1], 3.0, 1], [7000, [1, 17, 81], 4.0, 0.25], [3000, [1, 81], 4.0, 1]],
     "latents_per_step": 64,  # frames of latents, as many clips as they make
     "captionless": 0.1,  # the share of clips without a caption, for guidance
     "mapped": 0.5,  # the weight of the loss of the map that the hidden states after block `map_block` have to show
@@ -159,18 +159,19 @@ def corpus(sentences: int = 5_000) -> Iterator[str]:
 
 class Batches(Dataset):
     """What each step trains on, by its number: `frames` uint8 [B, F, H, W, 3] and their `map` (see `draw_map`),
-    `tokens` [B, L] and their `lengths` [B], and the `shift` of the noise levels."""
+    `tokens` [B, L] and their `lengths` [B], the `shift` of the noise levels, and the share of a clip's tokens that is
+    `seen`."""
 
     def __init__(self, settings: dict, tokenizer: PromptTokenizer):
         self.settings, self.tokenizer = settings, tokenizer
-        self.stages = [(lengths, shift) for steps, lengths, shift in settings["stages"] for _ in range(steps)]
+        self.stages = [(lengths, *how) for steps, lengths, *how in settings["stages"] for _ in range(steps)]
 
     def __len__(self) -> int:
         return len(self.stages)
 
     def __getitem__(self, step: int) -> dict:
         rng = np.random.default_rng([self.settings["seed"], 1, step])
-        lengths, shift = self.stages[step]
+        lengths, shift, seen = self.stages[step]
         length = int(rng.choice(lengths))
         count = max(self.settings["latents_per_step"] // (1 + length // 4), 1)
         clips, maps, texts = zip(*(self._example(length, rng) for _ in range(count)), strict=True)
@@ -180,7 +181,8 @@ class Batches(Dataset):
             row[: len(prompt)] = torch.tensor(prompt)
         frames, maps = (torch.from_numpy(np.stack(each)) for each in (clips, maps))
         lengths = torch.tensor([len(prompt) for prompt in ids])
-        return {"frames": frames, "map": maps, "tokens": tokens, "lengths": lengths, "shift": shift}
+        seen = seen if length > 1 else 1
+        return {"frames": frames, "map": maps, "tokens": tokens, "lengths": lengths, "shift": shift, "seen": seen}
 
     def _example(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, str]:
         shown = sample_scene(rng)
@@ -247,25 +249,35 @@ class _Learner(Learner):
             self.model["transformer"].compile_repeated_blocks(dynamic=False)
         block = self.model["transformer"].blocks[settings["map_block"] - 1]
         block.register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
+        self.some = SomeTokens(self.model["transformer"])
 
     def loss(self, step: int, batch: dict) -> tuple[torch.Tensor, dict]:
         pixels = batch["frames"].to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        draws = round(1 / batch["seen"])  # of noise, for each clip: so a step costs the same whatever it sees
+        count = draws * len(pixels)
         generator = torch.Generator().manual_seed(self.settings["seed"] << 32 | step)
-        u = torch.rand(len(pixels), generator=generator)
-        u = (u + torch.arange(len(u))) / len(u)  # one of each stratum: steadier losses
+        u = torch.rand(count, generator=generator)
+        u = (u + torch.arange(count)) / count  # one of each stratum: steadier losses
         sigma = shift_sigma(u, batch["shift"]).to(self.device)
         with self.autocast():
             with torch.no_grad():
                 latents = encode_clip(self.vae, pixels)[0]
                 mean, std = latent_statistics(self.vae, latents)
-                latents = (latents - mean) / std
+                latents = torch.cat([(latents - mean) / std] * draws)
             noise = torch.randn(latents.shape, generator=generator).to(self.device)
             level = sigma[:, None, None, None, None]
             noisy = (1 - level) * latents + level * noise
             context = self._context(batch["tokens"].to(self.device), batch["lengths"].to(self.device))
+            context = torch.cat([context] * draws)
+            if draws > 1:
+                order = torch.rand(count, latents[0, 0].numel(), generator=generator).argsort(1)
+                self.some.keep = order[:, : order.shape[1] // draws].to(self.device)
             velocity = self.model["transformer"](noisy, 1000 * sigma, context, return_dict=False)[0]
-        velocity_loss = (velocity.float() - (noise - latents)).square().mean()
-        map_loss = _map_loss(told(self.hidden, self.mapped), batch["map"].to(self.device).flatten(1, 3))
+        error = (velocity.float() - (noise - latents)).square().mean(1).flatten(1)
+        velocity_loss = self.some.of(error).mean()
+        shown = torch.cat([batch["map"].to(self.device).flatten(1, 3)] * draws)
+        map_loss = _map_loss(told(self.hidden, self.mapped), self.some.of(shown))
+        self.some.keep = None
         loss = velocity_loss + self.settings["mapped"] * map_loss
         entry = {"length": batch["frames"].shape[1], "velocity": velocity_loss.item(), "map": map_loss.item()}
         return loss, entry
@@ -284,6 +296,42 @@ class _Learner(Learner):
         for name in ("transformer", "text_encoder"):
             models[name].to(torch.float16).save_pretrained(folder / name)
         self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+class SomeTokens:
+    """Hooks of a transformer with patches of one, which then sees of each clip the tokens of the numbers `keep` (int
+    [B, K]; None: all) only. Its velocity is 0 at the others.
+
+    A quarter of the tokens costs a quarter, so a step can learn from four times as many clips or noise levels
+    (MaskDiT, arXiv 2306.09305); a few steps with all tokens have to follow.
+    """
+
+    def __init__(self, transformer: nn.Module):
+        self.keep: torch.Tensor | None = None
+        transformer.rope.register_forward_hook(self._turns)
+        transformer.patch_embedding.register_forward_hook(self._patches)
+        transformer.proj_out.register_forward_hook(self._velocities)
+
+    def of(self, x: torch.Tensor) -> torch.Tensor:
+        """Those of [B or 1, tokens, ...] that are seen."""
+        if self.keep is None:
+            return x
+        rows = torch.arange(len(self.keep), device=x.device)[:, None]
+        return x.expand(len(self.keep), *x.shape[1:])[rows, self.keep]
+
+    def _turns(self, module, given, turns):
+        return tuple(self.of(each) for each in turns)
+
+    def _patches(self, module, given, patches):
+        flat = patches.flatten(2)
+        self.count = flat.shape[-1]
+        return patches if self.keep is None else self.of(flat.mT).mT[..., None, None]
+
+    def _velocities(self, module, given, seen):
+        if self.keep is None:
+            return seen
+        everywhere = seen.new_zeros(len(seen), self.count, seen.shape[-1])
+        return everywhere.scatter(1, self.keep[..., None].expand_as(seen), seen)
 
 
 def _map_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
