@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from bico.phrases import Phrases, check_phrases, keeps_phrases
 from bico.video import read_frames, write_video
 from bico.world import scene as world
-from bico.world.captions import SAID, SubjectWords, Words, agreement, caption, parse, phrases_of, words_of
+from bico.world.captions import SAID, SubjectWords, Words, agreement, caption, parse, phrases_of, so_far, words_of
 from bico.world.colour import ciede2000, lab_of_rgb, rgb_of_lch
 from bico.world.oracle import Seen, colour_distance, in_pixels, look, motion_match
 from bico.world.scene import FRAMES, SIZE, Scene, light_levels, outline, poses, render, sample_scene
@@ -176,6 +176,29 @@ def changed(scene: Scene, rng: np.random.Generator) -> Scene:
         return replace(
             scene, subjects=subjects, background=background, light=replace(other.light, word=scene.light.word)
         )
+
+
+def test_at_each_word_a_phrase_has_named_what_a_caption_that_ends_there_claims():
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        text = caption(sample_scene(rng), rng)[0]
+        for end, named in so_far(text):
+            claimed, word = parse(text[:end]), re.search(r"\w+$", text[:end])[0].lower()
+            if word in world.SHAPES:
+                subject = claimed.subjects[-1]
+                said = {name: getattr(subject, name) for name in ("shape", "colour", "texture", "size")}
+            elif word == "background":
+                said = {"pattern": claimed.pattern, "background": claimed.background}
+            else:
+                continue
+            assert named == {(name, way) for name, way in said.items() if way}, text[:end]
+
+
+def test_before_its_noun_an_adjective_may_be_of_either():
+    named = dict(so_far("small plain blue"))
+    assert named[5] == {("size", "small")}
+    either = {("texture", "plain"), ("pattern", "plain"), ("colour", "blue"), ("background", "blue")}
+    assert named[16] == {("size", "small"), *either}
 
 
 def test_what_is_continuous_stands_in_no_caption():

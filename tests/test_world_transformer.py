@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from diffusers.models.transformers import transformer_wan
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from bico.tokens import PromptTokenizer
@@ -31,8 +32,9 @@ from tests.conftest import ROOT
 
 CPU = torch.device("cpu")
 SMALL = {
-    "heads": 1, "layers": 2, "feed_forward": 64, "vocabulary": 700, "text_width": 32, "text_layers": 1,
+    "width": 128, "heads": 1, "layers": 2, "feed_forward": 64, "vocabulary": 700, "text_width": 32, "text_layers": 1,
     "stages": [[21, [1], 3.0, 1], [2, [5], 5.0, 1]], "latents_per_step": 8, "warmup": 5, "map_block": 1,
+    "path_block": 2,
 }  # fmt: skip
 
 
@@ -56,8 +58,8 @@ def test_plain_attention_is_diffusers_own(crosses):
     model = new_models(SETTINGS | SMALL | {"heads": 2}, 700, 4)["transformer"]
     block = model.blocks[0]
     attention = block.attn2 if crosses else block.attn1
-    hidden = torch.randn(2, 3 * 4 * 4, 256)
-    given = (torch.randn(2, 7, 256), None, None) if crosses else (None, None, model.rope(torch.zeros(2, 4, 3, 4, 4)))
+    hidden = torch.randn(2, 3 * 4 * 4, 128)
+    given = (torch.randn(2, 7, 128), None, None) if crosses else (None, None, model.rope(torch.zeros(2, 4, 3, 4, 4)))
     torch.testing.assert_close(
         PlainAttention()(attention, hidden, *given), WanAttnProcessor()(attention, hidden, *given), atol=1e-5, rtol=1e-5
     )
@@ -76,7 +78,8 @@ def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline
     u = (torch.rand(len(batch["frames"]), generator=generator) + torch.arange(len(batch["frames"]))) / len(
         batch["frames"]
     )
-    sigma = 5 * u / (1 + 4 * u)
+    shift = 5 * 2**0.5  # of two latent frames
+    sigma = shift * u / (1 + (shift - 1) * u)
     latents = torch.stack([encode_video(loaded, clip.numpy()) for clip in batch["frames"]])
     noise = torch.randn(latents.shape, generator=generator)
     ids = [row[:length].tolist() for row, length in zip(batch["tokens"], batch["lengths"], strict=True)]
@@ -89,6 +92,29 @@ def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline
             velocity = learner.model["transformer"](noisy[None], 1000 * s[None], e[[k]]).sample[0]
             errors.append((velocity - (noise[k] - latents[k])).square().mean())
     assert entry["velocity"] == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
+
+
+def test_half_of_the_heads_of_the_middle_blocks_begin_with_a_look_at_other_frames(monkeypatch):
+    """By where diffusers' own queries and keys meet: so many frames on; in the first of them at the same place."""
+    model, weights, real = new_models(SETTINGS, 700, 4)["transformer"], [], transformer_wan.dispatch_attention_fn
+
+    def meet(query, key, value, **options):
+        if query.shape == key.shape:  # not the prompt's
+            meeting = torch.einsum("bqhc,bkhc->bhqk", query, key)[0] / query.shape[-1] ** 0.5
+            weights.append(meeting.softmax(-1).unflatten(1, (11, 64)).unflatten(3, (11, 64)))
+        return real(query, key, value, **options)
+
+    monkeypatch.setattr(transformer_wan, "dispatch_attention_fn", meet)
+    generator = torch.Generator().manual_seed(0)
+    prompt = torch.randn(1, 5, SETTINGS["text_width"], generator=generator)
+    with torch.no_grad():
+        model(torch.randn(1, 4, 11, 8, 8, generator=generator), torch.tensor([900.0]), prompt)
+    for number, looks in ((3, (-1, 1, -2, 2)), (4, (-2, 2, -1, 1)), (5, (-4, 4, -1, 1))):
+        for head, ahead in zip((2, 3, 6, 7), looks, strict=True):
+            there = weights[number - 1][head, 5, :, 5 + ahead]
+            assert there.sum(-1).mean() > 0.5, (number, head)
+            assert (there.diagonal().mean() > 0.3) == (number == 3)
+        assert not model.blocks[number - 1].attn1.to_out[0].weight[:, 64:128].any()  # what they see counts for nothing
 
 
 def test_a_transformer_sees_just_the_tokens_it_is_to_see(trained):
@@ -155,11 +181,11 @@ def test_every_token_of_the_map_tells_where_a_lone_subject_is_and_goes_and_what_
     shown = sample_scene(np.random.default_rng(1), subjects=1)
     words = {word: draw_map(shown, 8, 9, words_of(shown))[..., 4 + k] for k, word in enumerate(MAPPED)}
     assert words["shape", shown.subjects[0].shape].all() and words["motion", shown.subjects[0].motion.word].all()
-    told = draw_map(shown, 8, 9, words_of(shown))[..., -5:] * [0.14, 0.14, 0.033, 0.02, 0.02] + [0.5, 0.5, 0.18, 0, 0]
+    told = draw_map(shown, 8, 9, words_of(shown))[..., -5:] * [0.14, 0.14, 0.033, 0.075, 0.075] + [0.5, 0.5, 0.18, 0, 0]
     assert (told == told[:, :1, :1]).all()
     path = poses(shown.subjects[0])[:, :3] / 64
     np.testing.assert_allclose(told[1, 0, 0, :3], (path[10] + path[11]) / 2, atol=0.01)
-    np.testing.assert_allclose(told[2, 0, 0, 3:], ((path[16] + path[17]) - (path[12] + path[13]))[:2] / 2, atol=0.01)
+    np.testing.assert_allclose(told[2, 0, 0, 3:], ((path[22] + path[23]) - (path[6] + path[7]))[:2] / 2, atol=0.01)
     frame = draw_map(shown, 8, 1, words_of(shown, 8))[..., -5:]
     assert np.isnan(frame[..., 3:]).all() and not np.isnan(frame[..., :3]).any()  # a frame does not move
     two = sample_scene(np.random.default_rng(1), subjects=2)

@@ -11,12 +11,16 @@ import torch
 from bico import vlm
 from bico.embedded_vlm import Sizes, build_vlm
 from bico.phrases import KINDS, Phrases, keeps_phrases, parse_phrases
+from bico.world import captions
 from bico.world.scene import COLOURS, FRAMES, poses, render, sample_scene
 from bico.world.vlm import (
     FPS,
     GLANCED,
+    HEARD,
     MOVED,
+    SETTINGS,
     TASKS,
+    Batches,
     answer_loss,
     batch,
     draw_example,
@@ -85,6 +89,31 @@ def test_the_loss_is_that_of_the_model_on_the_whole_conversation(reader, task, k
             total += torch.nn.functional.cross_entropy(logits, torch.tensor(answer), reduction="sum").item()
             tokens += len(answer)
     assert together.item() == pytest.approx(total / tokens, abs=1e-4)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_tokens_of_request_and_answer_are_to_tell_what_their_phrases_have_named_so_far(reader, task):
+    rng = np.random.default_rng(5)
+    examples = [draw_example(task, "video", shown_frames(reader), rng) for _ in range(4)]
+    inputs = batch(reader, "video", examples)
+    for example, ids, heard in zip(examples, inputs["input_ids"], inputs["heard"], strict=True):
+        request, answer = example.messages[1]["content"][1]["text"], example.answer
+        named = [(text[:end], true) for text in (request, answer) for end, true in captions.so_far(text)]
+        tells = (~heard.isnan().any(-1)).nonzero().flatten().tolist()
+        assert len(tells) == len(named)
+        for at, (text, true) in zip(tells, named, strict=True):
+            assert reader.tokenizer.decode(ids[: at + 1]).endswith(text)
+            assert {HEARD[k] for k in heard[at].nonzero().flatten()} == true
+
+
+def test_a_strange_prompt_has_the_phrases_of_another_picture(reader):
+    settings = SETTINGS | SMALL | {"glances": 0, "watches": 0, "steps": 40, "writes": 1.0}
+    own, others = (Batches(settings | {"strange": share}, reader) for share in (0.0, 1.0))
+    step = next(k for k in range(40) if "pixel_values" in own[k])
+    mine, theirs = own[step], others[step]
+    assert torch.equal(mine["input_ids"], theirs["input_ids"])
+    pictures = [each["pixel_values"].unflatten(0, (SMALL["images"], -1)) for each in (mine, theirs)]
+    assert torch.equal(pictures[0].roll(1, 0), pictures[1]) and not torch.equal(*pictures)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -223,8 +223,30 @@ def parse(text: str) -> Words:
     return Words(tuple(replace(subject, motion=motion) for subject, motion in pairs), **found)
 
 
+def so_far(text: str) -> list[tuple[int, set[tuple[str, str]]]]:
+    """Where each of the world's words ends, and the attributes that its phrase has named up to there. Before the shape,
+    or the word "background", an adjective may be of either."""
+    told, adjectives, end = [], [], 0
+    for match in _PATTERN.finditer(text):
+        if text[end : match.start()].strip():
+            adjectives = []
+        end, way = match.end(), match[1].lower()
+        names = _FIELDS
+        if way == "background":
+            names = ("pattern", "background")
+        elif way in SHAPES:
+            names = ("size", "colour", "texture", "shape")
+        told.append((end, set(_named([*adjectives, way], names))))
+        adjectives = [] if way == "background" or way in SHAPES else [*adjectives, way]
+    return told
+
+
 def _read(ways: list[str], names: tuple[str, ...]) -> dict[str, str]:
-    return {name: word for name in names for word, said in SAID[name].items() for way in ways if way in said}
+    return dict(_named(ways, names))
+
+
+def _named(ways: list[str], names: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(name, word) for name in names for word, said in SAID[name].items() for way in ways if way in said]
 
 
 def agreement(claimed: Words, seen: Words) -> dict[str, bool]:

@@ -50,20 +50,22 @@ from bico.world.scene import FRAMES, SIZE, Scene, Subject, render, sample_scene
 from bico.world.vae import encode_clip
 
 SETTINGS = LEARNING | {
-    "heads": 2,  # of 128, as Wan's
+    "width": 256,
+    "heads": 8,  # of which with 128 channels, as Wan's, there would be two: too few to look at other frames too
     "layers": 6,
     "feed_forward": 768,
     "vocabulary": 1000,
     "text_width": 128,
     "text_layers": 2,
     "text_length": 96,
-    # Stages: steps; the lengths of the clips of which each step draws one (1: single frames); the shift of the noise
-    # levels: what moves is decided at high ones; and the share of a clip's tokens that it sees.
-    "stages": [[8000, [1], 3.0, 1], [7000, [1, 17, 81], 4.0, 0.25], [3000, [1, 81], 4.0, 1]],
+    # Stages: steps; the lengths of the clips of which each step draws one (1: single frames); the shift of a single
+    # frame's noise levels; and the share of a clip's tokens that it sees.
+    "stages": [[8000, [1], 3.0, 1], [7000, [1, 17, 33, 81], 3.0, 0.5], [3000, [1, 81], 3.0, 1]],
     "latents_per_step": 64,  # frames of latents, as many clips as they make
     "captionless": 0.1,  # the share of clips without a caption, for guidance
     "mapped": 0.5,  # the weight of the loss of the map that the hidden states after block `map_block` have to show
     "map_block": 3,
+    "path_block": 4,  # after which they have to show where the subject goes: the blocks before find it in each frame
     "learning_rate": 1e-3,
     "warmup": 300,
     "decay": 0.4,
@@ -84,21 +86,54 @@ def new_models(settings: dict, vocabulary: int, channels: int) -> nn.ModuleDict:
         feed_forward_proj="gated-gelu", pad_token_id=0, eos_token_id=1,
     )  # fmt: skip
     transformer = WanTransformer3DModel(
-        patch_size=(1, 1, 1), num_attention_heads=settings["heads"], attention_head_dim=128, in_channels=channels,
-        out_channels=channels, text_dim=settings["text_width"], freq_dim=128, ffn_dim=settings["feed_forward"],
-        num_layers=settings["layers"],
+        patch_size=(1, 1, 1), num_attention_heads=settings["heads"],
+        attention_head_dim=settings["width"] // settings["heads"], in_channels=channels, out_channels=channels,
+        text_dim=settings["text_width"], freq_dim=128, ffn_dim=settings["feed_forward"], num_layers=settings["layers"],
     )  # fmt: skip
     nn.init.zeros_(transformer.proj_out.weight)
+    look_at_frames(transformer)
     return nn.ModuleDict({"transformer": transformer, "text_encoder": UMT5EncoderModel(text_encoder)})
+
+
+# Half of the heads of the middle blocks begin with a look at other frames, so many latent frames on: in the first of
+# them at the same place, in the others at the whole frame. Random heads did not learn to look at any in 15,000 steps.
+_LOOKS = {3: (-1, 1, -2, 2), 4: (-2, 2, -1, 1), 5: (-4, 4, -1, 1)}
+_SHARPNESS = 4.0
+
+
+@torch.no_grad()
+def look_at_frames(transformer: WanTransformer3DModel, loudness: float = 1.0) -> None:
+    """Lets heads begin with a look at other frames; what they see there counts for nothing at first. loudness: the
+    root mean square of queries and keys before they are normed."""
+    size, heads = transformer.config.attention_head_dim, transformer.config.num_attention_heads
+    side = 2 * (size // 6)  # channels of RoPE's height and width; the others are time's
+    for number, looks in _LOOKS.items():
+        if number > len(transformer.blocks):
+            continue
+        attention = transformer.blocks[number - 1].attn1
+        for head, ahead in zip([h for h in range(heads) if h % 4 > 1], looks, strict=False):
+            here = slice(head * size, (head + 1) * size)
+            angles = ahead * 10_000 ** (-torch.arange(0, size - 2 * side, 2) / (size - 2 * side))
+            turned = torch.stack([angles.cos(), angles.sin()], 1).flatten()
+            same = torch.tensor([1.0, 0.0]).repeat(side) * (number == min(_LOOKS))
+            for project, norm, pattern in (
+                (attention.to_q, attention.norm_q, turned),
+                (attention.to_k, attention.norm_k, torch.tensor([1.0, 0.0]).repeat(len(angles))),
+            ):
+                project.weight[here] = 0
+                project.bias[here] = loudness * torch.cat([pattern, same])
+                norm.weight[here] = _SHARPNESS
+            attention.to_out[0].weight[:, here] = 0
 
 
 # What each token of the map tells: outlines, and which words hold of the subject and of the scene.
 _SUBJECT, _SCENE = ("shape", "colour", "texture", "size", "motion"), ("style", "background", "pattern", "light")
 MAPPED = [(name, word) for name in (*_SUBJECT, *_SCENE) for word in captions.SAID[name]]
 _POINTS = 2  # a token's side, at which it tells how far the nearest outline is
-# Wherever it is, it tells where a lone subject is (x, y, radius; of the side) and how far that goes in four frames (x,
-# y), in their deviations from their means over the world.
-_POSES = np.array([(0.5, 0.5, 0.18, 0, 0), (0.14, 0.14, 0.033, 0.02, 0.02)])
+# Wherever it is, it tells where a lone subject is (x, y, radius; of the side) and how far that goes in sixteen frames
+# (x, y), in their deviations from their means over the world.
+_POSES = np.array([(0.5, 0.5, 0.18, 0, 0), (0.14, 0.14, 0.033, 0.075, 0.075)])
+_PLACE = 3  # of it that a frame tells
 
 
 def draw_map(shown: Scene, start: int, length: int, said: Words, cell: int = 8) -> np.ndarray:
@@ -128,7 +163,7 @@ def draw_map(shown: Scene, start: int, length: int, said: Words, cell: int = 8) 
     if len(shown.subjects) == 1:
         pose[:, :3] = scene.poses(shown.subjects[0], times)[:, :3] / SIZE
         if length > 1:
-            before, after = (scene.poses(shown.subjects[0], times + way)[:, :2] / SIZE for way in (-2, 2))
+            before, after = (scene.poses(shown.subjects[0], times + way)[:, :2] / SIZE for way in (-8, 8))
             pose[:, 3:] = after - before
     pose = np.broadcast_to(((pose - _POSES[0]) / _POSES[1])[:, None, None], (*here.shape[1:], _POSES.shape[1]))
     return np.concatenate([np.clip(quarters.min(0), -1, 1), words, pose], -1, dtype=np.float32)
@@ -182,6 +217,8 @@ class Batches(Dataset):
         frames, maps = (torch.from_numpy(np.stack(each)) for each in (clips, maps))
         lengths = torch.tensor([len(prompt) for prompt in ids])
         seen = seen if length > 1 else 1
+        # Many frames tell together, in noise that hides each of them, where it goes (SD3, arXiv 2403.03206, 5.3.2).
+        shift *= (1 + length // 4) ** 0.5
         return {"frames": frames, "map": maps, "tokens": tokens, "lengths": lengths, "shift": shift, "seen": seen}
 
     def _example(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, str]:
@@ -241,14 +278,16 @@ class _Learner(Learner):
                 models[name].load_state_dict(load(Path(start_from) / name, device, torch.float32).state_dict())
         super().__init__(models, settings, steps, device, pick_dtype(precision, device))
         self.vae = vae
-        along = axes(128 * settings["heads"], _POINTS**2 + len(MAPPED), _POSES.shape[1])
+        along = axes(settings["width"], _POINTS**2 + len(MAPPED), _POSES.shape[1])
         self.mapped = torch.cat(along).to(device)
         if device.type == "cpu":
             self.model["transformer"].set_attn_processor(PlainAttention())
         if compiled:
             self.model["transformer"].compile_repeated_blocks(dynamic=False)
-        block = self.model["transformer"].blocks[settings["map_block"] - 1]
-        block.register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
+        self.hidden = {}
+        for name in ("map_block", "path_block"):
+            block = self.model["transformer"].blocks[settings[name] - 1]
+            block.register_forward_hook(lambda module, given, hidden, name=name: self.hidden.update({name: hidden}))
         self.some = SomeTokens(self.model["transformer"])
 
     def loss(self, step: int, batch: dict) -> tuple[torch.Tensor, dict]:
@@ -276,11 +315,15 @@ class _Learner(Learner):
         error = (velocity.float() - (noise - latents)).square().mean(1).flatten(1)
         velocity_loss = self.some.of(error).mean()
         shown = torch.cat([batch["map"].to(self.device).flatten(1, 3)] * draws)
-        map_loss = _map_loss(told(self.hidden, self.mapped), self.some.of(shown))
+        shown = self.some.of(shown)
+        map_loss, path_loss = (
+            loss(told(self.hidden[name], self.mapped), shown)
+            for name, loss in (("map_block", _map_loss), ("path_block", _path_loss))
+        )
         self.some.keep = None
-        loss = velocity_loss + self.settings["mapped"] * map_loss
-        entry = {"length": batch["frames"].shape[1], "velocity": velocity_loss.item(), "map": map_loss.item()}
-        return loss, entry
+        loss = velocity_loss + self.settings["mapped"] * (map_loss + path_loss)
+        losses = {"velocity": velocity_loss, "map": map_loss, "path": path_loss}
+        return loss, {"length": batch["frames"].shape[1]} | {name: each.item() for name, each in losses.items()}
 
     def _context(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Prompt embeds [B, L, E], zero behind each prompt's own tokens."""
@@ -335,9 +378,9 @@ class SomeTokens:
 
 
 def _map_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """The share of the variance of the distances to near outlines that is not told, the cross-entropy of each
-    attribute's words where any of them holds, its mean over what frames show and over what only clips do, and how far
-    the pose is off; maps are [B, tokens, C]. So it does not matter how few tokens a subject covers."""
+    """The share of the variance of the distances to near outlines that is not told, and the cross-entropy of each
+    attribute's words where any of them holds, its mean over what frames show and over what only clips do; maps are [B,
+    tokens, C]. So it does not matter how few tokens a subject covers. And how far the place and the radius are off."""
     sizes = [_POINTS**2, *(len(captions.SAID[name]) for name in (*_SUBJECT, *_SCENE)), _POSES.shape[1]]
     distances, *words, pose = shown.split(sizes, -1)
     true_distances, *true_words, true_pose = true.split(sizes, -1)
@@ -349,9 +392,18 @@ def _map_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     of_clips = [entropies.pop(name) for name in ("motion", "light") if name in entropies]
     near = true_distances.amin(-1) < 1
     untold = (distances - true_distances)[near].square().mean() / true_distances[near].var()
-    known = ~true_pose.isnan()
-    off = nn.functional.smooth_l1_loss(pose[known], true_pose[known], reduction="sum") / max(int(known.sum()), 1)
+    off = _off(pose[..., :_PLACE], true_pose[..., :_PLACE])
     return untold + sum(entropies.values()) / len(entropies) + sum(of_clips) / max(len(of_clips), 1) + off
+
+
+def _path_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """How far the poses of maps are off, with what a single frame does not tell of them."""
+    return _off(*(each[..., -_POSES.shape[1] :] for each in (shown, true)))
+
+
+def _off(pose: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    known = ~true.isnan()
+    return nn.functional.smooth_l1_loss(pose[known], true[known], reduction="sum") / max(int(known.sum()), 1)
 
 
 # What it has learned

@@ -6,7 +6,8 @@ chat template and patches. The words before the picture are the same for all exa
 First the vision tower learns alone, at glances: along given directions its tokens have to tell what a picture of two
 frames shows. From the answers' few telling words it would learn to see an order of magnitude slower. In the same way
 the language model's layers but for the last learn what moves: its tokens of a clip have to tell where the subject is
-and goes, and how it moves.
+and goes, and how it moves. And the tokens of a text have to tell, along the same directions, what their phrase has
+named so far: so it is read as a picture is seen, and the words of two subjects do not mix.
 """
 
 import json
@@ -54,6 +55,7 @@ SETTINGS = LEARNING | {
     "images": 24,  # a step of conversations about images
     "clips": 12,
     "writes": 0.4,  # the share of conversations that ask for a prompt; the others ask for the concepts
+    "strange": 0.5,  # the share of prompts with the phrases of another picture: they are to be read, not seen
     "pairs": 0.5,  # the share of conversations about two subjects, whose words are easily mixed up
     "named": 10.0,  # how much more these count: their answers are certain, and few of their tokens tell much
     "moves": 1.0,  # the weight of the loss of what a clip's tokens tell of how it moves
@@ -107,6 +109,11 @@ def draw_example(
         words = words if rng.random() < 0.5 else thinned(words, rng)
         phrases, answer = phrases_of(words), _prompt(words, kind, rng)
     return Example(prompt_conversation(phrases, kind), pixels, answer, shown)
+
+
+def _shown(asked: Example, other: Example) -> Example:
+    """What is asked of one, with the picture of the other."""
+    return replace(asked, frames=other.frames, scene=other.scene)
 
 
 _INVENTED = 0.25  # the share of prompts with phrases that are not the world's, so that it learns to copy any
@@ -176,12 +183,16 @@ def draw_glances(count: int, gap: int, rng: np.random.Generator) -> tuple[np.nda
         said = words_of(shown, first)
         true = {(name, getattr(subject, name)) for subject in said.subjects for name in _SUBJECT}
         true |= {(name, getattr(said, name)) for name in _SCENE}
-        words[k] = torch.tensor([one in true for one in GLANCED])
+        words[k] = _which(true, GLANCED)
         if len(shown.subjects) == 1:
             pose, later = scene.poses(shown.subjects[0], pair) / [SIZE, SIZE, SIZE, 1]
             mean, deviation = _POSES
             poses[k] = torch.from_numpy((np.concatenate([pose[:3], later - pose]) - mean) / deviation)
     return np.stack(frames), words, poses
+
+
+def _which(true: set[tuple[str, str]], words: Sequence[tuple[str, str]]) -> torch.Tensor:
+    return torch.tensor([float(one in true) for one in words])
 
 
 # What a clip's tokens tell besides: how it moves, and where a lone subject is in the middle of each token's frames and
@@ -194,7 +205,7 @@ def draw_moves(shown: Scene, frames: Sequence[int], step: int) -> tuple[torch.Te
     """Of a clip of which every `step` of some frames make a token: which of MOVED hold, [len(MOVED)], and the path,
     [len(frames) / step, 6], nan of two subjects."""
     true = {("motion", subject.motion.word) for subject in shown.subjects} | {("light", shown.light.word)}
-    words = torch.tensor([float(one in true) for one in MOVED])
+    words = _which(true, MOVED)
     if len(shown.subjects) > 1:
         return words, torch.full((len(frames) // step, _PATH.shape[1]), torch.nan)
     middles = np.reshape(frames, (-1, step)).mean(1)
@@ -202,6 +213,19 @@ def draw_moves(shown: Scene, frames: Sequence[int], step: int) -> tuple[torch.Te
     mean, deviation = _PATH
     path = (np.concatenate([places, np.diff(places, axis=0, prepend=places[:1])], 1) - mean) / deviation
     return words, torch.from_numpy(path).float()
+
+
+# What a text's tokens tell: what their phrases have named so far.
+HEARD = [*GLANCED, *MOVED]
+
+
+def _heard(reader: Vlm, text: str) -> tuple[list[int], torch.Tensor]:
+    """A text's tokens, and which of HEARD its phrases have named at each, [tokens, len(HEARD)]; nan where there is
+    nothing to tell."""
+    tokens = reader.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    named = {end: _which(true, HEARD) for end, true in captions.so_far(text)}
+    nothing = torch.full((len(HEARD),), torch.nan)
+    return tokens["input_ids"], torch.stack([named.get(end, nothing) for _, end in tokens["offset_mapping"]])
 
 
 class Batches(Dataset):
@@ -228,11 +252,14 @@ class Batches(Dataset):
             count = self.settings["images" if kind == "image" else "clips"]
         pairs = 1 + (rng.random(count) < self.settings["pairs"])
         examples = [draw_example(task, kind, self.frames_shown, rng, int(subjects)) for subjects in pairs]
+        if task == "write":
+            strange = rng.random(count) < self.settings["strange"]
+            examples = [_shown(one, examples[k - 1]) if strange[k] else one for k, one in enumerate(examples)]
         inputs = batch(self.reader, kind, examples)
         if watches:
             seen = int((inputs["input_ids"][0] == self.reader.model.config.video_token_id).nonzero().max()) + 1
             inputs |= {name: inputs[name][..., :seen] for name in ("input_ids", "position_ids")}
-            inputs.pop("labels")
+            inputs = {name: value for name, value in inputs.items() if name not in ("labels", "heard")}
         if kind == "video":
             step = self.reader.images.temporal_patch_size
             moves = [draw_moves(example.scene, self.frames_shown, step) for example in examples]
@@ -265,7 +292,8 @@ def batch(reader: Vlm, kind: str, examples: Sequence[Example]) -> dict[str, torc
     """Examples of one task and kind as the model's inputs.
 
     before: `input_ids` [1, P] and `position_ids` [4, 1, P] of the words before the picture; then `input_ids` [B, T],
-    `position_ids` [4, B, T] and `labels` [B, T], padded on the right; and the pictures under the model's names.
+    `position_ids` [4, B, T], `labels` [B, T] and `heard` [B, T, len(HEARD)] (see `heard_loss`), padded on the right;
+    and the pictures under the model's names.
     """
     pictures = [shown_picture(reader, example.frames, kind) for example in examples]
     end = reader.tokenizer.convert_tokens_to_ids("<|im_end|>")
@@ -273,21 +301,28 @@ def batch(reader: Vlm, kind: str, examples: Sequence[Example]) -> dict[str, torc
     for example, shown in zip(examples, pictures, strict=True):
         read = vlm.encode(reader, example.messages, shown)
         ids, places = read["input_ids"][0].cpu(), read["position_ids"][:, 0].cpu()
-        answer = torch.tensor([*reader.tokenizer(example.answer, add_special_tokens=False)["input_ids"], end])
+        request, named_in_request = _heard(reader, example.messages[1]["content"][1]["text"])
+        answer, named_in_answer = _heard(reader, example.answer)
+        answer = torch.tensor([*answer, end])
+        heard = torch.full((len(ids) + len(answer), len(HEARD)), torch.nan)
+        asked = ids.unfold(0, len(request), 1).eq(torch.tensor(request)).all(1).nonzero()[-1]
+        heard[int(asked) : int(asked) + len(request)] = named_in_request
+        heard[len(ids) : -1] = named_in_answer
         after = places[:, -1:] + torch.arange(1, len(answer) + 1)
         labels = torch.cat([torch.full_like(ids, _IGNORED), answer])
-        rows.append((torch.cat([ids, answer]), torch.cat([places, after], 1), labels))
+        rows.append((torch.cat([ids, answer]), torch.cat([places, after], 1), labels, heard))
     mark = {"image": reader.model.config.image_token_id, "video": reader.model.config.video_token_id}[kind]
     start = int((rows[0][0] == mark).nonzero()[0])
-    length = max(len(ids) for ids, _, _ in rows)
-    pad = [(0, length - len(ids)) for ids, _, _ in rows]
+    length = max(len(ids) for ids, *_ in rows)
+    pad = [(0, length - len(ids)) for ids, *_ in rows]
     merged = {name: torch.cat(parts) for name, parts in _inputs(reader, pictures).items()}
     return {
         "before": rows[0][0][None, :start],
         "before_position_ids": rows[0][1][:, None, :start],
-        "input_ids": torch.stack([F.pad(ids, p) for (ids, _, _), p in zip(rows, pad, strict=True)])[:, start:],
-        "position_ids": torch.stack([F.pad(at, p) for (_, at, _), p in zip(rows, pad, strict=True)], 1)[..., start:],
-        "labels": torch.stack([F.pad(to, p, value=_IGNORED) for (_, _, to), p in zip(rows, pad, strict=True)])[
+        "input_ids": torch.stack([F.pad(row[0], p) for row, p in zip(rows, pad, strict=True)])[:, start:],
+        "position_ids": torch.stack([F.pad(row[1], p) for row, p in zip(rows, pad, strict=True)], 1)[..., start:],
+        "labels": torch.stack([F.pad(row[2], p, value=_IGNORED) for row, p in zip(rows, pad, strict=True)])[:, start:],
+        "heard": torch.stack([F.pad(row[3], (0, 0, *p), value=torch.nan) for row, p in zip(rows, pad, strict=True)])[
             :, start:
         ],
         **merged,
@@ -322,6 +357,14 @@ def glance_loss(model, along: torch.Tensor, inputs: dict[str, torch.Tensor]) -> 
     return loss, (words[true_words > 0] > 0).float().mean().item()
 
 
+def heard_loss(along: torch.Tensor, tokens: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
+    """How badly the tokens [B, T, W] of a text tell which of HEARD their phrases have named so far, [B, T, len(HEARD)];
+    nan where there is nothing to tell."""
+    known = ~heard.isnan().any(-1)
+    said, true = LOGIT * told(tokens[known], along), heard[known]
+    return 3 * F.binary_cross_entropy_with_logits(said, true, reduction="sum") / max(true.numel(), 1)
+
+
 def read(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """The hidden states [B, T, W] of a batch's words from the picture on; what stands before it is read once."""
     inputs = dict(inputs)
@@ -335,8 +378,8 @@ def read(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
 
 def answer_loss(model, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
     """The mean cross-entropy of the answers' tokens in a batch, and the share of them that greedy search would take."""
-    inputs, labels = dict(inputs), inputs["labels"][:, 1:]
-    inputs.pop("labels")
+    labels = inputs["labels"][:, 1:]
+    inputs = {name: value for name, value in inputs.items() if name not in ("labels", "heard")}
     answered = labels != _IGNORED
     logits, labels = model.lm_head(read(model, inputs)[:, :-1][answered]).float(), labels[answered]
     return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean().item()
@@ -409,8 +452,10 @@ class _Learner(Learner):
         steps = sum(settings[phase] for phase in ("glances", "watches", "steps"))
         super().__init__(reader.model, settings, steps, device, dtype)
         self.start, (self.glanced, self.moved) = start, (along.to(device) for along in told_axes(settings["width"]))
-        last_but_one = reader.model.model.language_model.layers[-2]
-        last_but_one.register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
+        self.heard = torch.cat([self.glanced[: len(GLANCED)], self.moved[_PATH.shape[1] :]])
+        layers = reader.model.model.language_model.layers
+        layers[-2].register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
+        layers[len(layers) // 2 - 1].register_forward_hook(lambda module, given, hidden: setattr(self, "half", hidden))
         if device.type == "cpu":
             reader.model.set_attn_implementation("sdpa_float32")
 
@@ -421,7 +466,7 @@ class _Learner(Learner):
             if "words" in inputs:
                 loss, right = glance_loss(self.model, self.glanced, inputs)
                 return loss, {"kind": "glance", "right": round(right, 4)}
-            moves, paths = (inputs.pop(name, None) for name in ("moves", "paths"))
+            moves, paths, heard = (inputs.pop(name, None) for name in ("moves", "paths", "heard"))
             # What it watches does not teach the tower: the layers alone learn twice as fast.
             self.model.model.visual.requires_grad_(weight is not None)
             if weight is None:
@@ -430,7 +475,9 @@ class _Learner(Learner):
                 return loss, {"kind": "watch", "right": round(right, 4)}
             loss, right = answer_loss(self.model, inputs)
             entry = {"kind": "image" if moves is None else "video", "answer": loss.item(), "right": round(right, 4)}
-            loss = weight * loss
+            misheard = heard_loss(self.heard, self.half, heard)
+            entry["heard"] = misheard.item()
+            loss = weight * loss + misheard
             if moves is not None:
                 read_badly, right = self._moves_loss(inputs, moves, paths)
                 loss = loss + self.settings["moves"] * read_badly
