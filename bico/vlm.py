@@ -325,6 +325,11 @@ def repair_request(problems: Sequence[str]) -> str:
     return f"That answer cannot be used: {'; '.join(problems[:-1])}. Answer again, with the JSON object alone."
 
 
+def keep_request(missing: Sequence[str]) -> str:
+    """What the model is told of the phrases that its prompt dropped."""
+    return f"Keep the words of each concept; these are not there: {'; '.join(missing)}. Write the prompt again."
+
+
 def diversify(
     vlm: Vlm,
     frames: np.ndarray,
@@ -400,8 +405,7 @@ def _write(vlm: Vlm, seen: Seen, required: Sequence[str], sampling: Sampling, se
             best = text, len(missing)
         if not missing:
             break
-        reply = f"Keep the words of each concept; these are not there: {'; '.join(missing)}. Write the prompt again."
-        turns = [(text, reply)]
+        turns = [(text, keep_request(missing))]
     if best is None:
         raise InputError(f"'{vlm.name}' wrote no prompt, asked {attempts + 1} times")
     return {"prompt": best[0], "dropped": best[1], "reasked": again}

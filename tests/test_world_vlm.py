@@ -10,7 +10,7 @@ import torch
 
 from bico import vlm
 from bico.embedded_vlm import Sizes, build_vlm
-from bico.phrases import KINDS, Phrases, keeps_phrases, parse_phrases
+from bico.phrases import KINDS, Phrases, keeps_phrases, missing_phrases, parse_phrases
 from bico.world import captions
 from bico.world.scene import COLOURS, FRAMES, poses, render, sample_scene
 from bico.world.vlm import (
@@ -92,13 +92,14 @@ def test_the_loss_is_that_of_the_model_on_the_whole_conversation(reader, task, k
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_tokens_of_request_and_answer_are_to_tell_what_their_phrases_have_named_so_far(reader, task):
+def test_the_tokens_of_a_conversation_are_to_tell_what_their_phrases_have_named_so_far(reader, task):
     rng = np.random.default_rng(5)
     examples = [draw_example(task, "video", shown_frames(reader), rng) for _ in range(4)]
     inputs = batch(reader, "video", examples)
     for example, ids, heard in zip(examples, inputs["input_ids"], inputs["heard"], strict=True):
-        request, answer = example.messages[1]["content"][1]["text"], example.answer
-        named = [(text[:end], true) for text in (request, answer) for end, true in captions.so_far(text)]
+        request, *turns = (message["content"] for message in example.messages[1:])
+        texts = [request[1]["text"], *turns, example.answer]
+        named = [(text[:end], true) for text in texts for end, true in captions.so_far(text)]
         tells = (~heard.isnan().any(-1)).nonzero().flatten().tolist()
         assert len(tells) == len(named)
         for at, (text, true) in zip(tells, named, strict=True):
@@ -125,6 +126,18 @@ def test_what_it_should_answer_is_what_the_pipeline_takes(reader, kind):
         request = written.messages[1]["content"][1]["text"]
         phrases = [phrase for line in request.splitlines()[:-1] for phrase in line.split(": ", 1)[1].split("; ")]
         assert keeps_phrases(written.answer, phrases), written
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_asked_again_it_is_shown_a_prompt_and_what_that_dropped_as_the_pipeline_says_it(kind):
+    for seed in range(40):
+        written = draw_example("rewrite", kind, [0], np.random.default_rng(seed))
+        _, request, dropped, reply = written.messages
+        lines = request["content"][1]["text"].splitlines()[:-1]
+        phrases = [phrase for line in lines for phrase in line.split(": ", 1)[1].split("; ")]
+        missing = missing_phrases(dropped["content"], phrases)
+        assert missing and reply == {"role": "user", "content": vlm.keep_request(missing)}
+        assert keeps_phrases(written.answer, phrases)
 
 
 def test_subjects_are_named_in_reading_order_whatever_their_order_in_the_scene():

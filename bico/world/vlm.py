@@ -30,10 +30,10 @@ from transformers.masking_utils import sdpa_mask
 from bico import InputError, vlm
 from bico.devices import pick_device, pick_dtype
 from bico.embedded_vlm import Sizes, build_vlm
-from bico.phrases import KINDS, Phrases, keeps_phrases, parse_phrases, required_phrases
+from bico.phrases import KINDS, Phrases, keeps_phrases, missing_phrases, parse_phrases, required_phrases
 from bico.provenance import file_digest
 from bico.template import template_prompts
-from bico.vlm import Picture, Vlm, concept_conversation, prompt_conversation
+from bico.vlm import Picture, Vlm, concept_conversation, keep_request, prompt_conversation
 from bico.wording import CONCEPT_SYSTEM, PROMPT_SYSTEM
 from bico.world import captions, scene
 from bico.world.captions import phrases_of, say, thinned, words_of
@@ -55,6 +55,7 @@ SETTINGS = LEARNING | {
     "images": 24,  # a step of conversations about images
     "clips": 12,
     "writes": 0.4,  # the share of conversations that ask for a prompt; the others ask for the concepts
+    "rewrites": 0.3,  # the share of these that ask again, after a prompt that drops a phrase
     "strange": 0.5,  # the share of prompts with the phrases of another picture: they are to be read, not seen
     "pairs": 0.5,  # the share of conversations about two subjects, whose words are easily mixed up
     "named": 10.0,  # how much more these count: their answers are certain, and few of their tokens tell much
@@ -62,7 +63,7 @@ SETTINGS = LEARNING | {
     "learning_rate": 1.2e-3,
     "warmup": 300,
 }
-TASKS = ("name", "write")
+TASKS = ("name", "write", "rewrite")
 FPS = 15  # of the world's clips
 HELD_OUT = 800_000  # the seed of the first scene that is never trained on
 _IGNORED = -100
@@ -101,14 +102,22 @@ def draw_example(
         phrases = named(shown, frame)
         lists = {"spatial": phrases.spatial} | ({"temporal": phrases.temporal} if kind == "video" else {})
         return Example(concept_conversation(kind), pixels, json.dumps(lists), shown)
-    if rng.random() < _INVENTED:
+    if task == "write" and rng.random() < _INVENTED:
         phrases = _invented(kind, rng)
         answer = template_prompts(phrases, kind, 1, int(rng.integers(2**31)))[0]
-    else:
-        words = words_of(shown, frame)
-        words = words if rng.random() < 0.5 else thinned(words, rng)
-        phrases, answer = phrases_of(words), _prompt(words, kind, rng)
-    return Example(prompt_conversation(phrases, kind), pixels, answer, shown)
+        return Example(prompt_conversation(phrases, kind), pixels, answer, shown)
+    words = words_of(shown, frame)
+    words = words if rng.random() < 0.5 else thinned(words, rng)
+    phrases, answer = phrases_of(words), _prompt(words, kind, rng)
+    messages = prompt_conversation(phrases, kind)
+    if task == "rewrite":
+        missing = []
+        while not missing:  # as of two subjects that do the same
+            dropped = _prompt(_misread(words, rng), kind, rng)
+            missing = missing_phrases(dropped, required_phrases(phrases, kind))
+        reply = keep_request(missing)
+        messages += [{"role": "assistant", "content": dropped}, {"role": "user", "content": reply}]
+    return Example(messages, pixels, answer, shown)
 
 
 def _shown(asked: Example, other: Example) -> Example:
@@ -128,6 +137,16 @@ def _prompt(words: captions.Words, kind: str, rng: np.random.Generator) -> str:
         if keeps_phrases(sentence, required_phrases(phrases, kind)):
             return sentence
     return template_prompts(phrases, kind, 1, int(rng.integers(2**31)))[0]
+
+
+def _misread(words: captions.Words, rng: np.random.Generator) -> captions.Words:
+    """The words, but one that is said of a subject is another."""
+    subject = words.subjects[k := int(rng.integers(len(words.subjects)))]
+    said = [name for name in ("shape", "colour", "texture", "size", "motion") if getattr(subject, name)]
+    name = str(rng.choice(said))
+    other = str(rng.choice([word for word in captions.SAID[name] if word != getattr(subject, name)]))
+    changed = replace(subject, **{name: other})
+    return replace(words, subjects=(*words.subjects[:k], changed, *words.subjects[k + 1 :]))
 
 
 def _invented(kind: str, rng: np.random.Generator) -> Phrases:
@@ -249,10 +268,11 @@ class Batches(Dataset):
             task, kind, count = "name", "video", self.settings["watched"]
         else:
             task, kind = TASKS[rng.random() < self.settings["writes"]], KINDS[rng.random() < 0.6]
+            task = "rewrite" if task == "write" and rng.random() < self.settings["rewrites"] else task
             count = self.settings["images" if kind == "image" else "clips"]
         pairs = 1 + (rng.random(count) < self.settings["pairs"])
         examples = [draw_example(task, kind, self.frames_shown, rng, int(subjects)) for subjects in pairs]
-        if task == "write":
+        if task != "name":
             strange = rng.random(count) < self.settings["strange"]
             examples = [_shown(one, examples[k - 1]) if strange[k] else one for k, one in enumerate(examples)]
         inputs = batch(self.reader, kind, examples)
@@ -301,12 +321,14 @@ def batch(reader: Vlm, kind: str, examples: Sequence[Example]) -> dict[str, torc
     for example, shown in zip(examples, pictures, strict=True):
         read = vlm.encode(reader, example.messages, shown)
         ids, places = read["input_ids"][0].cpu(), read["position_ids"][:, 0].cpu()
-        request, named_in_request = _heard(reader, example.messages[1]["content"][1]["text"])
         answer, named_in_answer = _heard(reader, example.answer)
         answer = torch.tensor([*answer, end])
         heard = torch.full((len(ids) + len(answer), len(HEARD)), torch.nan)
-        asked = ids.unfold(0, len(request), 1).eq(torch.tensor(request)).all(1).nonzero()[-1]
-        heard[int(asked) : int(asked) + len(request)] = named_in_request
+        for message in example.messages[1:]:
+            text = message["content"]
+            tokens, named = _heard(reader, text if isinstance(text, str) else text[1]["text"])
+            at = int(ids.unfold(0, len(tokens), 1).eq(torch.tensor(tokens)).all(1).nonzero()[-1])
+            heard[at : at + len(tokens)] = named
         heard[len(ids) : -1] = named_in_answer
         after = places[:, -1:] + torch.arange(1, len(answer) + 1)
         labels = torch.cat([torch.full_like(ids, _IGNORED), answer])
