@@ -28,10 +28,12 @@ demo-short: weights
 	@echo "Open results/short/bico/index.html"
 
 # The models of the embedded world, from nothing: hours on two cores, minutes on a GPU. With MINUTES=150 each piece of
-# training ends after so long, and the same command goes on.
+# training ends after so long, and the same command goes on. WORLD=config/world-gpu.yaml is the recipe for a GPU.
 MINUTES ?= inf
+WORLD ?=
 world: setup
-	$(RUN) snakemake --snakefile workflow/world.smk --cores $(CORES) --config minutes=$(MINUTES)
+	$(RUN) snakemake --snakefile workflow/world.smk --cores $(CORES) --config minutes=$(MINUTES) \
+	    $(addprefix --configfile ,$(WORLD))
 
 world-short: setup
 	$(RUN) snakemake --snakefile workflow/world.smk --cores $(CORES) --configfile config/world-short.yaml

@@ -65,9 +65,10 @@ def test_plain_attention_is_diffusers_own(crosses):
     )
 
 
-def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline(trained, vae, tmp_path):
+@pytest.mark.parametrize("draws", [1, 3])
+def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline(trained, vae, tmp_path, draws):
     """Against the pipeline's own encoding, one clip at a time, with the noise drawn anew."""
-    settings = SETTINGS | SMALL
+    settings = SETTINGS | SMALL | {"draws": draws}
     tokenizer = PromptTokenizer(trained / "tokenizer")
     batch = Batches(settings, tokenizer)[22]
     loaded = load_vae(vae, CPU, torch.float32)
@@ -75,17 +76,16 @@ def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline
     _, entry = learner.loss(22, batch)
 
     generator = torch.Generator().manual_seed(22)
-    u = (torch.rand(len(batch["frames"]), generator=generator) + torch.arange(len(batch["frames"]))) / len(
-        batch["frames"]
-    )
+    count = draws * len(batch["frames"])
+    u = (torch.rand(count, generator=generator) + torch.arange(count)) / count
     shift = 5 * 2**0.5  # of two latent frames
     sigma = shift * u / (1 + (shift - 1) * u)
-    latents = torch.stack([encode_video(loaded, clip.numpy()) for clip in batch["frames"]])
+    latents = torch.stack([encode_video(loaded, clip.numpy()) for clip in batch["frames"]] * draws)
     noise = torch.randn(latents.shape, generator=generator)
     ids = [row[:length].tolist() for row, length in zip(batch["tokens"], batch["lengths"], strict=True)]
     encoder = learner.model["text_encoder"]
     with torch.no_grad():
-        e = pad_embeds(encode_tokens(encoder, ids, settings["text_length"], CPU), settings["text_length"])
+        e = pad_embeds(encode_tokens(encoder, ids * draws, settings["text_length"], CPU), settings["text_length"])
         errors = []
         for k, s in enumerate(sigma):
             noisy = (1 - s) * latents[k] + s * noise[k]

@@ -33,6 +33,7 @@ from bico.world.vlm import (
     shown_frames,
     shown_picture,
     told_axes,
+    tower,
     train,
 )
 from tests.conftest import ROOT
@@ -65,6 +66,17 @@ def test_pictures_are_cut_as_the_pipeline_cuts_them(reader, kind):
     torch.testing.assert_close(ours.pixels, theirs.pixels, atol=1e-5, rtol=0)
     assert torch.equal(ours.grid, theirs.grid)
     assert ours.seconds == theirs.seconds
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_tower_sees_all_pictures_at_once_as_the_model_sees_one_after_the_other(reader, kind):
+    clips = [render(sample_scene(np.random.default_rng(seed)), range(4 if kind == "video" else 1)) for seed in range(3)]
+    shown = [shown_picture(reader, clip, kind) for clip in clips]
+    reader.model.set_attn_implementation("sdpa")
+    with torch.no_grad():
+        theirs = [reader.model.model.visual(one.pixels, grid_thw=one.grid).pooler_output for one in shown]
+        ours = tower(reader.model, torch.cat([one.pixels for one in shown]))
+    torch.testing.assert_close(ours, torch.cat(theirs), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,7 +3,7 @@
 #
 #   make world                              all of it: hours on two cores, minutes on a GPU
 #   make world MINUTES=150                  in pieces: each ends after so many minutes and the same command goes on
-#   --config start_from=resources/world     the video model begins with the weights that are there
+#   --configfile config/world-gpu.yaml      on one GPU, in minutes
 #   snakemake --snakefile workflow/world.smk --configfile config/world-short.yaml --cores 2     the short form
 import json
 import os
@@ -22,7 +22,11 @@ SETTINGS = {
 }
 MINUTES = config.get("minutes", "inf")
 COMPILE = "--compile" if config.get("compile", shutil.which("g++") is not None) else ""
-START = f"--start-from {config['start_from']}" if "start_from" in config else ""
+WORKERS = config.get("workers", {})
+START = {
+    model: f"--start-from {folder}"
+    for model, folder in config.get("start_from", {}).items()
+}
 COUNT = config.get("count", 200)
 # On a machine without an accelerator the models share the cores.
 GPU = int(has_accelerator())
@@ -57,9 +61,12 @@ rule vae_or_vlm:
         gpu=GPU,
     params:
         settings=lambda wildcards: SETTINGS.get(wildcards.model, "{}"),
+        workers=lambda wildcards: WORKERS.get(wildcards.model, 0),
+        start=lambda wildcards: START.get(wildcards.model, ""),
     shell:
         "OMP_NUM_THREADS={threads} python scripts/world_train.py {wildcards.model} --output {output.model:q}"
-        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES}"
+        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES} --workers {params.workers}"
+        " {params.start}"
 
 
 rule transformer:
@@ -73,9 +80,12 @@ rule transformer:
         gpu=GPU,
     params:
         settings=SETTINGS.get("transformer", "{}"),
+        workers=WORKERS.get("transformer", 0),
+        start=START.get("transformer", ""),
     shell:
         "OMP_NUM_THREADS={threads} python scripts/world_train.py transformer --vae {input:q} --output {output.model:q}"
-        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES} {COMPILE} {START}"
+        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES} --workers {params.workers}"
+        " {COMPILE} {params.start}"
 
 
 rule evaluate:

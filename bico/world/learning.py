@@ -45,7 +45,8 @@ class Learner:
         self.model = model.to(device).train().requires_grad_(True)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
         decay = settings["weight_decay"]
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=(0.9, 0.99), weight_decay=decay)
+        fused = device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=(0.9, 0.99), weight_decay=decay, fused=fused)
         self.done, self.seconds = 0, 0.0
 
     def loss(self, step: int, batch) -> tuple[torch.Tensor, dict]:
@@ -57,21 +58,22 @@ class Learner:
         raise NotImplementedError
 
     def step(self, step: int, batch) -> dict:
-        """One optimiser step; returns what the log keeps of it."""
+        """One optimiser step; returns what the log keeps of it: numbers, and scalars that an accelerator may still be
+        computing. RuntimeError, if it is logged, when the gradient is not finite."""
         begun, self.done = time.monotonic(), step + 1
         loss, entry = self.loss(step, batch)
         self.optimizer.zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0, error_if_nonfinite=True)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.param_groups[0]["lr"] = self._learning_rate(step)
         self.optimizer.step()
         keep = min(self.settings["average"], (1 + step) / (10 + step))
-        for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, 1 - keep)
+        values = self.model.state_dict()
+        torch._foreach_lerp_([self.average[name] for name in values], list(values.values()), 1 - keep)
         took = time.monotonic() - begun
         self.seconds += took
-        now = {"gradient_norm": norm.item(), "took": round(took, 3), "seconds": round(self.seconds, 1)}
-        return {"step": step, "loss": loss.item(), **entry, **now}
+        now = {"gradient_norm": norm, "took": round(took, 3), "seconds": round(self.seconds, 1)}
+        return {"step": step, "loss": loss.detach(), **entry, **now}
 
     def averaged(self) -> nn.Module:
         """The model with the average of its weights."""
@@ -128,15 +130,26 @@ def learn(
         learner = begin()
         first = learner.resume(run)
         journal = Journal(run / "log.jsonl", keep=lambda entry: entry["step"] < first)
-        batches = iter(DataLoader(data, batch_size=None, sampler=range(first, len(data)), num_workers=workers))
+        pinned = learner.device.type == "cuda"  # so that a batch is copied while the last one is still computed
+        torch.backends.cudnn.benchmark = pinned  # its batches have few shapes
+        loading = {"batch_size": None, "num_workers": workers, "pin_memory": pinned}
+        batches = iter(DataLoader(data, sampler=range(first, len(data)), **loading))
         bar = progress(range(first, len(data)), learner.name, "step", initial=first, total=len(data))
         over = lambda asked: asked or time.monotonic() - began > 60 * minutes  # noqa: E731
         for step in until_stopped(bar, partial(learner.checkpoint, run), checkpoint_minutes, over):
             entry = learner.step(step, next(batches))
             if step % _LOG_EVERY == 0 or step + 1 == len(data):
-                journal.append(entry)
+                journal.append(_numbers(entry))
         replace_folder(output, partial(learner.write, last=True))
         write_text(log_file, str(journal))
+
+
+def _numbers(entry: dict) -> dict:
+    """What a step returned, as numbers."""
+    numbers = {name: each.item() if isinstance(each, torch.Tensor) else each for name, each in entry.items()}
+    if not math.isfinite(numbers["gradient_norm"]):
+        raise RuntimeError(f"step {numbers['step']}: the gradient is not finite")
+    return numbers
 
 
 def axes(width: int, *counts: int) -> list[torch.Tensor]:

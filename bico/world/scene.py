@@ -374,18 +374,20 @@ def _paint(canvas: np.ndarray, subject: Subject, style: str, frames: Sequence[in
     across, down = _turned((columns + 0.5 - x) / radius, (rows + np.float32(0.5) - y) / radius, turn)
     distance = signed_distance(subject.shape, across, down) * radius
 
-    near = distance < reach
-    distance, across, down = distance[near], across[near], down[near]
+    flat = canvas.reshape(-1, 3)
+    place = np.arange(canvas[..., 0].size).reshape(canvas.shape[:3])[:, top:bottom, left:right]
     shade = np.array(subject.shade, np.float32)
-    under = canvas[:, top:bottom, left:right][near]
     if style == "glowing":
-        halo = _GLOW * (1 - np.maximum(distance, 0) / _GLOW_REACH) ** 2
-        under += halo[:, None] * (shade - under)
+        lit = distance < reach
+        halo = _GLOW * (1 - np.maximum(distance[lit], 0) / _GLOW_REACH) ** 2
+        flat[place[lit]] += halo[:, None] * (shade - flat[place[lit]])
+    near = np.flatnonzero(distance < 1)
+    distance, across, down, place = (each.ravel()[near] for each in (distance, across, down, place))
     white = WHITENESS * texture_marks(subject.texture, subject.period, subject.angle, across, down)
     if style == "outlined":
         white = np.maximum(white, np.clip(distance + _OUTLINE + 0.5, 0, 1))
-    colour = shade + white[:, None] * (1 - shade)
-    canvas[:, top:bottom, left:right][near] = under + _covered(distance)[:, None] * (colour - under)
+    colour, under = shade + white[:, None] * (1 - shade), flat[place]
+    flat[place] = under + _covered(distance)[:, None] * (colour - under)
 
 
 def _window(pose: np.ndarray, reach: float) -> np.ndarray:

@@ -11,7 +11,7 @@ elsewhere (REPA, arXiv 2410.06940): the transformer learns sooner what to draw w
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,9 +59,10 @@ SETTINGS = LEARNING | {
     "text_layers": 2,
     "text_length": 96,
     # Stages: steps; the lengths of the clips of which each step draws one (1: single frames); the shift of a single
-    # frame's noise levels; and the share of a clip's tokens that it sees.
+    # frame's noise levels; and the share of a clip's tokens that it sees, at so many times as many noise levels.
     "stages": [[8000, [1], 3.0, 1], [7000, [1, 17, 33, 81], 3.0, 0.5], [3000, [1, 81], 3.0, 1]],
     "latents_per_step": 64,  # frames of latents, as many clips as they make
+    "draws": 1,  # noise levels at which a step shows each clip: more where clips are drawn slower than learned from
     "captionless": 0.1,  # the share of clips without a caption, for guidance
     "mapped": 0.5,  # the weight of the loss of the map that the hidden states after block `map_block` have to show
     "map_block": 3,
@@ -291,30 +292,31 @@ class _Learner(Learner):
         self.some = SomeTokens(self.model["transformer"])
 
     def loss(self, step: int, batch: dict) -> tuple[torch.Tensor, dict]:
-        pixels = batch["frames"].to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-        draws = round(1 / batch["seen"])  # of noise, for each clip: so a step costs the same whatever it sees
+        pixels = batch["frames"].to(self.device, non_blocking=True).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        parts = round(1 / batch["seen"])  # a step costs the same whatever it sees
+        draws = parts * self.settings["draws"]
         count = draws * len(pixels)
-        generator = torch.Generator().manual_seed(self.settings["seed"] << 32 | step)
-        u = torch.rand(count, generator=generator)
-        u = (u + torch.arange(count)) / count  # one of each stratum: steadier losses
-        sigma = shift_sigma(u, batch["shift"]).to(self.device)
+        generator = torch.Generator(self.device).manual_seed(self.settings["seed"] << 32 | step)
+        u = torch.rand(count, generator=generator, device=self.device)
+        u = (u + torch.arange(count, device=self.device)) / count  # one of each stratum: steadier losses
+        sigma = shift_sigma(u, batch["shift"])
         with self.autocast():
             with torch.no_grad():
                 latents = encode_clip(self.vae, pixels)[0]
                 mean, std = latent_statistics(self.vae, latents)
                 latents = torch.cat([(latents - mean) / std] * draws)
-            noise = torch.randn(latents.shape, generator=generator).to(self.device)
+            noise = torch.randn(latents.shape, generator=generator, device=self.device)
             level = sigma[:, None, None, None, None]
             noisy = (1 - level) * latents + level * noise
-            context = self._context(batch["tokens"].to(self.device), batch["lengths"].to(self.device))
+            context = self._context(batch["tokens"], batch["lengths"])
             context = torch.cat([context] * draws)
-            if draws > 1:
-                order = torch.rand(count, latents[0, 0].numel(), generator=generator).argsort(1)
-                self.some.keep = order[:, : order.shape[1] // draws].to(self.device)
+            if parts > 1:
+                order = torch.rand(count, latents[0, 0].numel(), generator=generator, device=self.device).argsort(1)
+                self.some.keep = order[:, : order.shape[1] // parts]
             velocity = self.model["transformer"](noisy, 1000 * sigma, context, return_dict=False)[0]
         error = (velocity.float() - (noise - latents)).square().mean(1).flatten(1)
         velocity_loss = self.some.of(error).mean()
-        shown = torch.cat([batch["map"].to(self.device).flatten(1, 3)] * draws)
+        shown = torch.cat([batch["map"].to(self.device, non_blocking=True).flatten(1, 3)] * draws)
         shown = self.some.of(shown)
         map_loss, path_loss = (
             loss(told(self.hidden[name], self.mapped), shown)
@@ -323,13 +325,14 @@ class _Learner(Learner):
         self.some.keep = None
         loss = velocity_loss + self.settings["mapped"] * (map_loss + path_loss)
         losses = {"velocity": velocity_loss, "map": map_loss, "path": path_loss}
-        return loss, {"length": batch["frames"].shape[1]} | {name: each.item() for name, each in losses.items()}
+        return loss, {"length": batch["frames"].shape[1]} | {name: each.detach() for name, each in losses.items()}
 
     def _context(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Prompt embeds [B, L, E], zero behind each prompt's own tokens."""
-        mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
         # The encoder sees no more padding than the batch needs.
         longest = int(lengths.max())
+        tokens, lengths = (each.to(self.device, non_blocking=True) for each in (tokens, lengths))
+        mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
         hidden = self.model["text_encoder"](tokens[:, :longest], attention_mask=mask[:, :longest].long())
         hidden = hidden.last_hidden_state * mask[:, :longest, None]
         return nn.functional.pad(hidden, (0, 0, 0, tokens.shape[1] - longest))
@@ -384,16 +387,23 @@ def _map_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     sizes = [_POINTS**2, *(len(captions.SAID[name]) for name in (*_SUBJECT, *_SCENE)), _POSES.shape[1]]
     distances, *words, pose = shown.split(sizes, -1)
     true_distances, *true_words, true_pose = true.split(sizes, -1)
-    entropies = {
-        name: -(holds * (LOGIT * said).log_softmax(-1)).sum() / holds.sum()
-        for name, said, holds in zip((*_SUBJECT, *_SCENE), words, true_words, strict=True)
-        if holds.any()
-    }
-    of_clips = [entropies.pop(name) for name in ("motion", "light") if name in entropies]
-    near = true_distances.amin(-1) < 1
-    untold = (distances - true_distances)[near].square().mean() / true_distances[near].var()
+    entropies, there = {}, {}
+    for name, said, holds in zip((*_SUBJECT, *_SCENE), words, true_words, strict=True):
+        entropies[name] = -(holds * (LOGIT * said).log_softmax(-1)).sum() / holds.sum().clamp(min=1)
+        there[name] = holds.any().float()
+    of_clips = [(entropies.pop(name), there.pop(name)) for name in ("motion", "light")]
+    of_frames = zip(entropies.values(), there.values(), strict=True)
+    near = (true_distances.amin(-1, keepdim=True) < 1).float().expand_as(distances)
+    deviation = true_distances - (near * true_distances).sum() / near.sum()
+    untold = (near * (distances - true_distances).square()).sum() / (near * deviation.square()).sum()
     off = _off(pose[..., :_PLACE], true_pose[..., :_PLACE])
-    return untold + sum(entropies.values()) / len(entropies) + sum(of_clips) / max(len(of_clips), 1) + off
+    return untold + _mean_of_those(of_frames) + _mean_of_those(of_clips) + off
+
+
+def _mean_of_those(losses: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """The mean of the losses that are there; 0 if none is."""
+    losses, there = map(torch.stack, zip(*losses, strict=True))
+    return losses.sum() / there.sum().clamp(min=1)
 
 
 def _path_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
@@ -403,7 +413,8 @@ def _path_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 
 def _off(pose: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     known = ~true.isnan()
-    return nn.functional.smooth_l1_loss(pose[known], true[known], reduction="sum") / max(int(known.sum()), 1)
+    losses = nn.functional.smooth_l1_loss(pose, true.nan_to_num(), reduction="none")
+    return (known * losses).sum() / known.sum().clamp(min=1)
 
 
 # What it has learned

@@ -287,22 +287,22 @@ class _Learner(Learner):
 
     def loss(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict]:
         """Of frames uint8 [B, F, H, W, 3]."""
-        pixels = batch.to(self.device).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        pixels = batch.to(self.device, non_blocking=True).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
         most, learns = self._stage(step)
-        generator = torch.Generator().manual_seed(self.settings["seed"] << 32 | step)
+        generator = torch.Generator(self.device).manual_seed(self.settings["seed"] << 32 | step)
         with self.autocast():
             with torch.set_grad_enabled(learns):
                 mean, log_variance = encode_clip(self.model, pixels)
-            level = most * torch.rand(len(mean), 1, 1, 1, 1, generator=generator).to(self.device)
+            level = most * torch.rand(len(mean), 1, 1, 1, 1, generator=generator, device=self.device)
             variance = log_variance.exp() + level.square() * mean.var((0, 2, 3, 4), keepdim=True)
-            noise = torch.randn(mean.shape, generator=generator).to(self.device)
+            noise = torch.randn(mean.shape, generator=generator, device=self.device)
             seen = decode_clip(self.model, mean + variance.sqrt() * noise)
         losses = reconstruction_losses(seen, pixels)
         losses["kl"] = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
         loss = losses["pixels"] + sum(self.settings[name] * losses[name] for name in ("edges", "colour", "kl"))
-        error = (seen.detach().clamp(-1, 1) - pixels).square().mean().item() / 4
-        psnr = -10 * math.log10(max(error, 1e-10))
-        return loss, {"length": batch.shape[1], **{name: value.item() for name, value in losses.items()}, "psnr": psnr}
+        error = (seen.detach().clamp(-1, 1) - pixels).square().mean() / 4
+        losses = {name: value.detach() for name, value in losses.items()} | {"psnr": -10 * error.log10()}
+        return loss, {"length": batch.shape[1], **losses}
 
     def _stage(self, step: int) -> tuple[float, bool]:
         """The most noise of a step, and whether the encoder learns in it."""

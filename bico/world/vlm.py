@@ -26,6 +26,9 @@ from torch.utils.data import Dataset
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention
+from transformers.vision_utils import get_vision_position_ids
 
 from bico import InputError, vlm
 from bico.devices import pick_device, pick_dtype
@@ -359,24 +362,55 @@ def _inputs(reader: Vlm, pictures: Sequence[Picture]) -> dict[str, list[torch.Te
     return gathered
 
 
+def _attention(module, query, key, value, *rest, **options):
+    """transformers' own, which a CPU computes about three times slower in bfloat16; the vision tower's within each
+    frame, of however many it is given at once."""
+    frames = isinstance(module, Qwen2_5_VLVisionAttention)
+    if frames:
+        patches = (SIZE // module.config.patch_size) ** 2
+        query, key, value = (x[0].unflatten(1, (-1, patches)).transpose(0, 1) for x in (query, key, value))
+    if query.device.type == "cpu":
+        query, key, value = query.float(), key.float(), value.float()
+    with torch.autocast(query.device.type, enabled=False):
+        seen, weights = sdpa_attention_forward(module, query, key, value, *rest, **options)
+    return seen.flatten(0, 1)[None] if frames else seen, weights
+
+
+_ATTENTION = "sdpa_of_the_world"
+AttentionInterface.register(_ATTENTION, _attention)
+AttentionMaskInterface.register(_ATTENTION, sdpa_mask)
+
+
+def tower(model, pixels: torch.Tensor) -> torch.Tensor:
+    """The vision tower's tokens [tokens, W] of the patches of pictures of the world's size: what `visual` gives, which
+    goes through them one by one. A frame is a window, so all frames of all pictures are as those of one clip."""
+    visual = model.model.visual
+    if visual.config._attn_implementation != _ATTENTION:
+        model.set_attn_implementation(_ATTENTION)
+    side = SIZE // visual.patch_size
+    grid, ends = torch.tensor([[len(pixels) // side**2, side, side]]), torch.tensor([0, len(pixels)])
+    places = get_vision_position_ids(grid, visual.spatial_merge_size).to(pixels.device)
+    windows = torch.arange(len(pixels) // visual.spatial_merge_size**2, device=pixels.device)
+    given = {"position_ids": places, "window_index": windows, "cu_seqlens": ends, "cu_window_seqlens": ends}
+    return visual(pixels, grid_thw=grid, **given).pooler_output
+
+
 def told_axes(width: int) -> list[torch.Tensor]:
     """The axes along which tokens tell what a glance tells, and how a clip moves."""
     return axes(width, len(GLANCED) + _POSES.shape[1], _PATH.shape[1] + len(MOVED))
 
 
-def glance_loss(model, along: torch.Tensor, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
+def glance_loss(model, along: torch.Tensor, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """How badly each of the tower's tokens of each picture tells the words and poses, and the share of words that it
     has right among those that hold. Every token is to tell of the whole picture: the language model's layers have no
     absolute places, and would hardly learn to gather it."""
-    tokens = model.model.visual(inputs["pixels"], grid_thw=inputs["grid"]).pooler_output
-    words, poses = (
-        told(tokens, along).unflatten(0, (len(inputs["grid"]), -1)).split([len(GLANCED), _POSES.shape[1]], -1)
-    )
+    tokens = tower(model, inputs["pixels"]).unflatten(0, (len(inputs["words"]), -1))
+    words, poses = told(tokens, along).split([len(GLANCED), _POSES.shape[1]], -1)
     alone = ~inputs["poses"].isnan().any(-1)
     true_words, true_poses = (inputs[name][:, None].expand(-1, words.shape[1], -1) for name in ("words", "poses"))
     loss = 3 * F.binary_cross_entropy_with_logits(LOGIT * words, true_words)
     loss = loss + F.smooth_l1_loss(poses[alone], true_poses[alone])
-    return loss, (words[true_words > 0] > 0).float().mean().item()
+    return loss, ((words > 0) * true_words).sum().detach() / true_words.sum()
 
 
 def heard_loss(along: torch.Tensor, tokens: torch.Tensor, heard: torch.Tensor) -> torch.Tensor:
@@ -390,6 +424,11 @@ def heard_loss(along: torch.Tensor, tokens: torch.Tensor, heard: torch.Tensor) -
 def read(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     """The hidden states [B, T, W] of a batch's words from the picture on; what stands before it is read once."""
     inputs = dict(inputs)
+    for kind in KINDS:
+        pixels = inputs.pop("pixel_values" + "_videos" * (kind == "video"), None)
+        if pixels is not None:
+            seen = BaseModelOutputWithPooling(pooler_output=[tower(model, pixels)])
+            inputs["mm_encoder_outputs"] = {kind: seen}
     cache = DynamicCache(config=model.config.get_text_config())
     before = {"input_ids": inputs.pop("before"), "position_ids": inputs.pop("before_position_ids")}
     model.model(**before, past_key_values=cache)
@@ -398,18 +437,18 @@ def read(model, inputs: dict[str, torch.Tensor]) -> torch.Tensor:
     return model.model(**inputs, past_key_values=cache).last_hidden_state
 
 
-def answer_loss(model, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, float]:
+def answer_loss(model, inputs: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """The mean cross-entropy of the answers' tokens in a batch, and the share of them that greedy search would take."""
     labels = inputs["labels"][:, 1:]
     inputs = {name: value for name, value in inputs.items() if name not in ("labels", "heard")}
     answered = labels != _IGNORED
     logits, labels = model.lm_head(read(model, inputs)[:, :-1][answered]).float(), labels[answered]
-    return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean().item()
+    return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean()
 
 
 def moves_loss(
     along: torch.Tensor, tokens: torch.Tensor, moves: torch.Tensor, paths: torch.Tensor
-) -> tuple[torch.Tensor, float]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """How badly each of a clip's tokens [B, tokens, W] tells the path up to there, and those of its second half how it
     moves, see `draw_moves`; and the share of these that tell a motion that there is."""
     path, words = told(tokens, along).unflatten(1, (paths.shape[1], -1)).split([_PATH.shape[1], len(MOVED)], -1)
@@ -421,20 +460,10 @@ def moves_loss(
         share = (holds / holds.sum(-1, keepdim=True))[:, None, None]
         loss = loss - (share * (LOGIT * said).log_softmax(-1)).sum(-1).mean()
     motions = words[:, paths.shape[1] // 2 :, :, : sizes[0]].argmax(-1).flatten(1)
-    return loss, moves[:, : sizes[0]].gather(1, motions).mean().item()
+    return loss, moves[:, : sizes[0]].gather(1, motions).mean()
 
 
 # Training
-
-
-def _attention_in_float32(module, query, key, value, *rest, **options):
-    """transformers' own, which a CPU computes about three times slower in bfloat16."""
-    with torch.autocast(query.device.type, enabled=False):
-        return sdpa_attention_forward(module, query.float(), key.float(), value.float(), *rest, **options)
-
-
-AttentionInterface.register("sdpa_float32", _attention_in_float32)
-AttentionMaskInterface.register("sdpa_float32", sdpa_mask)
 
 
 def train(
@@ -478,35 +507,33 @@ class _Learner(Learner):
         layers = reader.model.model.language_model.layers
         layers[-2].register_forward_hook(lambda module, given, hidden: setattr(self, "hidden", hidden))
         layers[len(layers) // 2 - 1].register_forward_hook(lambda module, given, hidden: setattr(self, "half", hidden))
-        if device.type == "cpu":
-            reader.model.set_attn_implementation("sdpa_float32")
 
     def loss(self, step: int, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, dict]:
         weight = batch.pop("weight", None)
-        inputs = {name: value.to(self.device) for name, value in batch.items()}
+        inputs = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
         with self.autocast():
             if "words" in inputs:
                 loss, right = glance_loss(self.model, self.glanced, inputs)
-                return loss, {"kind": "glance", "right": round(right, 4)}
+                return loss, {"kind": "glance", "right": right}
             moves, paths, heard = (inputs.pop(name, None) for name in ("moves", "paths", "heard"))
             # What it watches does not teach the tower: the layers alone learn twice as fast.
             self.model.model.visual.requires_grad_(weight is not None)
             if weight is None:
                 read(self.model, inputs)
                 loss, right = self._moves_loss(inputs, moves, paths)
-                return loss, {"kind": "watch", "right": round(right, 4)}
+                return loss, {"kind": "watch", "right": right}
             loss, right = answer_loss(self.model, inputs)
-            entry = {"kind": "image" if moves is None else "video", "answer": loss.item(), "right": round(right, 4)}
+            entry = {"kind": "image" if moves is None else "video", "answer": loss.detach(), "right": right}
             misheard = heard_loss(self.heard, self.half, heard)
-            entry["heard"] = misheard.item()
+            entry["heard"] = misheard.detach()
             loss = weight * loss + misheard
             if moves is not None:
                 read_badly, right = self._moves_loss(inputs, moves, paths)
                 loss = loss + self.settings["moves"] * read_badly
-                entry |= {"moves": read_badly.item(), "moves_right": round(right, 4)}
+                entry |= {"moves": read_badly.detach(), "moves_right": right}
         return loss, entry
 
-    def _moves_loss(self, inputs, moves, paths) -> tuple[torch.Tensor, float]:
+    def _moves_loss(self, inputs, moves, paths) -> tuple[torch.Tensor, torch.Tensor]:
         shown = inputs["input_ids"] == self.model.config.video_token_id
         return moves_loss(self.moved, self.hidden[shown].unflatten(0, (len(shown), -1)), moves, paths)
 
