@@ -31,13 +31,14 @@ def load_transformer(folder: str | Path, device: torch.device, dtype: torch.dtyp
 
 
 class PlainAttention(WanAttnProcessor):
-    """diffusers' WanAttnProcessor by plain matrix products: in bfloat16 a CPU computes its fused attention several
-    times slower, with gradients above all. Where the scores would fill the memory it leaves the work to diffusers."""
+    """diffusers' WanAttnProcessor, with gradients by plain matrix products: in bfloat16 a CPU computes those of its
+    fused attention several times slower. Where the scores would fill the memory it leaves the work to diffusers."""
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, rotary_emb=None):
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         scores = len(hidden_states) * attn.heads * hidden_states.shape[1] * context.shape[1]
-        if scores > _MOST_SCORES or attention_mask is not None or attn.add_k_proj is not None:
+        plain = torch.is_grad_enabled() and scores <= _MOST_SCORES
+        if not plain or attention_mask is not None or attn.add_k_proj is not None:
             return super().__call__(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
         query, key, value = attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context)
         query, key = (norm(x.to(norm.weight.dtype)) for norm, x in ((attn.norm_q, query), (attn.norm_k, key)))

@@ -44,6 +44,11 @@ def test_it_has_every_components_size_and_every_figure(trained, tmp_path):
     assert "| colour | motion |\n| --- | --- |\n| 95.5 % | 50.0 % |" in card
 
 
+def test_what_there_is_to_say_of_the_training_besides_stands_under_its_table(trained, tmp_path):
+    publish(trained, tmp_path / "world", "On one H200.")
+    assert "twentieth of the steps. On one H200.\n\n## Figures" in (tmp_path / "world" / "README.md").read_text()
+
+
 def test_publishing_again_replaces_what_was_there(trained, tmp_path):
     publish(trained, tmp_path / "world")
     (tmp_path / "world" / "vae" / "old.safetensors").write_bytes(b"")

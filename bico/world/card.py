@@ -42,7 +42,7 @@ Together {{ "%.1f"|format(total / 1e6) }} MB.
 {%- endfor %}
 
 Hours are those that the optimiser's steps took, on the machine that trained them; the losses are means over the last
-twentieth of the steps.
+twentieth of the steps.{{ " " ~ notes if notes }}
 
 ## Figures, on scenes that were never trained on
 {% if vae %}
@@ -78,9 +78,9 @@ Of the captions of one subject:
 {% endif %}"""
 
 
-def publish(folder: str | Path, output: str | Path) -> None:
+def publish(folder: str | Path, output: str | Path, notes: str = "") -> None:
     """Copies the trained components from `folder` into `output`, in place of what lies there, and writes its README.md
-    from their logs and reports. Models that are not trained yet are left out."""
+    from their logs and reports, and `notes` on the training. Models that are not trained yet are left out."""
     folder, output = Path(folder), Path(output)
     there = [name for name, source in COMPONENTS.items() if (folder / source).is_dir()]
     for name in there:
@@ -89,6 +89,7 @@ def publish(folder: str | Path, output: str | Path) -> None:
     components = [_component(output / name) for name in there]
     trained = [model for model in _MODELS if model in there]
     found = {
+        "notes": notes,
         "components": components,
         "total": sum(component["bytes"] for component in components),
         "trainings": [_training(model, folder / f"{model}.jsonl") for model in trained],
