@@ -255,5 +255,5 @@ def test_an_evaluation_of_a_perfect_model_says_so(trained, vae, monkeypatch, tmp
 def test_the_shipped_one_draws_what_held_out_captions_say():
     world = ROOT / "resources" / "world"
     found = evaluate(world, world / "vae", CPU, count=24, frames=1, batch=12)["agreement"]
-    for attribute, least in (("background", 0.9), ("pattern", 0.8), ("count", 0.6), ("colour", 0.5)):
+    for attribute, least in (("background", 0.9), ("pattern", 0.9), ("count", 0.7), ("colour", 0.6), ("shape", 0.35)):
         assert found[attribute] >= least, attribute

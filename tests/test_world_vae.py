@@ -214,10 +214,10 @@ def test_an_evaluation_says_how_good_a_perfect_vae_is(vae, monkeypatch):
 
 
 def test_the_shipped_one_gives_held_out_clips_back_without_drift():
-    """At 28 dB or more over all 81 frames."""
+    """At 30 dB or more over all 81 frames; the goal is 28."""
     vae = load_vae(ROOT / "resources" / "world" / "vae", torch.device("cpu"), torch.float32)
     found = evaluate(vae, scenes=3)
-    assert found["psnr"]["mean"] > 28
+    assert found["psnr"]["mean"] > 30
     assert abs(found["drift"]) < 1
     for attribute in ("background", "colour", "motion", "count"):
         assert found["oracle"][attribute] == 1, attribute

@@ -238,8 +238,10 @@ def test_the_shipped_one_names_what_held_out_pictures_show():
     found = evaluate(ROOT / "resources" / "world" / "vlm", scenes=10, prompts=1, device="cpu")
     for kind in KINDS:
         assert found[kind]["valid"] == 1
-        for attribute in ("background", "colour", "count"):
+        for attribute in ("background", "colour", "count", "shape", "style"):
             assert found[kind]["words"][attribute] >= 0.9, (kind, attribute)
+        assert found[kind]["right"] >= 0.7
+    assert found["video"]["words"]["motion"] >= 0.8
 
 
 def test_it_learns_and_what_is_written_is_what_the_pipeline_loads(tmp_path):
