@@ -208,6 +208,26 @@ def test_every_weight_learns(vae, trained):
     assert all(weight.grad is None for weight in loaded.parameters())
 
 
+def test_a_step_moves_the_matrices_of_the_blocks_as_far_along_all_main_directions_of_their_gradients(vae, trained):
+    """Muon (Keller Jordan, 2024): by the gradient's polar factor, of AdamW's size (arXiv 2502.16982, eq. 4)."""
+    settings = SETTINGS | SMALL | {"warmup": 1, "weight_decay": 0.0, "muon": 0.01}
+    data = Batches(settings, PromptTokenizer(trained / "tokenizer"))
+    loaded = load_vae(vae, CPU, torch.float32)
+    learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
+    weights = {name: weight for name, weight in learner.model.named_parameters() if weight.grad is None}
+    before = {name: weight.detach().clone() for name, weight in weights.items()}
+    learner.step(0, data[0])
+    matrices = [name for name, weight in weights.items() if ".blocks." in name and weight.ndim == 2]
+    assert len(matrices) == 2 * (4 + 4 + 2)
+    for name in matrices:
+        moved = before[name] - weights[name].detach()
+        left, values, right = torch.linalg.svd(weights[name].grad, full_matrices=False)
+        main = values > 0.1 * values[0]
+        along = torch.einsum("ik,ij,kj->k", left, moved, right)[main]
+        size = 0.01 * 0.2 * max(moved.shape) ** 0.5
+        assert main.sum() > 1 and (along > 0.6 * size).all() and (along < 1.3 * size).all(), name
+
+
 def test_it_learns_and_goes_on_from_what_it_wrote(trained, vae, tmp_path):
     log = trained.with_name("t2v.jsonl")
     entries = [json.loads(line) for line in log.read_text().splitlines()]

@@ -24,6 +24,7 @@ from bico.runs import Journal, hold, until_stopped
 LEARNING = {
     "seed": 0,
     "learning_rate": 1e-3,
+    "muon": 0.0,  # the learning rate of the hidden layers' matrices by Muon; 0: AdamW learns all
     "warmup": 100,  # steps
     "decay": 0.3,  # the share of the steps, at the end, over which the learning rate falls to 0
     "weight_decay": 1e-4,
@@ -33,7 +34,7 @@ _LOG_EVERY = 20  # steps
 
 
 class Learner:
-    """A model, the average of its weights, its optimiser: the state of a run. Subclasses say what an example costs.
+    """A model, the average of its weights, its optimisers: the state of a run. Subclasses say what an example costs.
 
     settings: LEARNING's and the subclass's own.
     """
@@ -44,14 +45,16 @@ class Learner:
         self.settings, self.steps, self.device, self.dtype = settings, steps, device, dtype
         self.model = model.to(device).train().requires_grad_(True)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
-        decay = settings["weight_decay"]
-        fused = device.type == "cuda"
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=(0.9, 0.99), weight_decay=decay, fused=fused)
+        self.optimizers = self._optimizers()
         self.done, self.seconds = 0, 0.0
 
     def loss(self, step: int, batch) -> tuple[torch.Tensor, dict]:
         """The loss of a step's batch, and what the log keeps of it besides."""
         raise NotImplementedError
+
+    def matrices(self) -> list[nn.Parameter]:
+        """The hidden layers' matrices, which Muon can learn."""
+        return []
 
     def write(self, folder: Path, last: bool = False) -> None:
         """Writes the model with the average of its weights. last: training has ended."""
@@ -62,11 +65,12 @@ class Learner:
         computing. RuntimeError, if it is logged, when the gradient is not finite."""
         begun, self.done = time.monotonic(), step + 1
         loss, entry = self.loss(step, batch)
-        self.optimizer.zero_grad()
+        self.model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.param_groups[0]["lr"] = self._learning_rate(step)
-        self.optimizer.step()
+        for optimizer, rate in self.optimizers:
+            optimizer.param_groups[0]["lr"] = rate * self._share_of_rate(step)
+            optimizer.step()
         keep = min(self.settings["average"], (1 + step) / (10 + step))
         values = self.model.state_dict()
         torch._foreach_lerp_([self.average[name] for name in values], list(values.values()), 1 - keep)
@@ -90,7 +94,7 @@ class Learner:
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "average": self.average,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
         }
         with atomic(run / "checkpoint.pt") as part:
             torch.save(state, part)
@@ -104,13 +108,26 @@ class Learner:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.done, self.seconds = state["step"], state["seconds"]
         return self.done
 
-    def _learning_rate(self, step: int) -> float:
+    def _optimizers(self) -> list[tuple[torch.optim.Optimizer, float]]:
+        """Each with its learning rate. Muon's has AdamW's scale (arXiv 2502.16982)."""
+        rate, muon, decay = (self.settings[name] for name in ("learning_rate", "muon", "weight_decay"))
+        matrices = self.matrices() if muon else []
+        taken = set(map(id, matrices))
+        others = [parameter for parameter in self.model.parameters() if id(parameter) not in taken]
+        fused = self.device.type == "cuda"
+        made = [(torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=decay, fused=fused), rate)]
+        if matrices:
+            made.append((torch.optim.Muon(matrices, weight_decay=decay, adjust_lr_fn="match_rms_adamw"), muon))
+        return made
+
+    def _share_of_rate(self, step: int) -> float:
         left = (self.steps - step) / max(self.steps * self.settings["decay"], 1)
-        return self.settings["learning_rate"] * min(1.0, (step + 1) / self.settings["warmup"], left)
+        return min(1.0, (step + 1) / self.settings["warmup"], left)
 
 
 def learn(
