@@ -73,6 +73,7 @@ def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline
     batch = Batches(settings, tokenizer)[22]
     loaded = load_vae(vae, CPU, torch.float32)
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
+    learner.draw_by(22)
     _, entry = learner.loss(22, batch)
 
     generator = torch.Generator().manual_seed(22)
@@ -228,6 +229,34 @@ def test_a_step_moves_the_matrices_of_the_blocks_as_far_along_all_main_direction
         assert main.sum() > 1 and (along > 0.6 * size).all() and (along < 1.3 * size).all(), name
 
 
+def test_a_step_at_a_share_of_the_learning_rate_is_adamws_at_that_rate(vae, trained):
+    settings = SETTINGS | SMALL | {"warmup": 4, "muon": 0.0}  # so the first step goes a quarter of the way
+    data = Batches(settings, PromptTokenizer(trained / "tokenizer"))
+    loaded = load_vae(vae, CPU, torch.float32)
+    learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
+    weights = [weight.detach().clone().requires_grad_() for weight in learner.model.parameters()]
+    learner.step(0, data[0])
+    reference = torch.optim.AdamW(weights, settings["learning_rate"] / 4, (0.9, 0.99), weight_decay=1e-4)
+    for weight, learned in zip(weights, learner.model.parameters(), strict=True):
+        weight.grad = learned.grad
+    reference.step()
+    for weight, learned in zip(weights, learner.model.parameters(), strict=True):
+        torch.testing.assert_close(learned, weight, atol=1e-7, rtol=1e-5)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
+def test_on_a_gpu_steps_as_graphs_learn_what_the_steps_themselves_do(vae, trained):
+    settings, gpu = SETTINGS | SMALL | {"stages": [[12, [1, 5], 3.0, 0.5]], "warmup": 1}, torch.device("cuda")
+    data = Batches(settings, PromptTokenizer(trained / "tokenizer"))
+    loaded, losses = load_vae(vae, gpu, torch.float32), []
+    for graphs in (False, True):
+        learner = module._Learner(settings, trained / "tokenizer", loaded, 30, gpu, "float32", trained)
+        learner.replays = learner.replays if graphs else None
+        losses.append([learner.step(step, data[step])["loss"].item() for step in range(len(data))])
+    assert len(learner.replays.graphs) >= 2
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
 def test_it_learns_and_goes_on_from_what_it_wrote(trained, vae, tmp_path):
     log = trained.with_name("t2v.jsonl")
     entries = [json.loads(line) for line in log.read_text().splitlines()]
@@ -275,5 +304,5 @@ def test_an_evaluation_of_a_perfect_model_says_so(trained, vae, monkeypatch, tmp
 def test_the_shipped_one_draws_what_held_out_captions_say():
     world = ROOT / "resources" / "world"
     found = evaluate(world, world / "vae", CPU, count=24, frames=1, batch=12)["agreement"]
-    for attribute, least in (("background", 0.9), ("pattern", 0.9), ("count", 0.7), ("colour", 0.6), ("shape", 0.35)):
+    for attribute, least in {"background": 0.9, "pattern": 0.9, "count": 0.9, "colour": 0.8, "shape": 0.75}.items():
         assert found[attribute] >= least, attribute

@@ -40,13 +40,18 @@ class Learner:
     """
 
     name: str  # what the progress bar calls it
+    graphs = False  # whether a loss is the same operations for all batches of the same shapes, which no host looks into
 
     def __init__(self, model: nn.Module, settings: dict, steps: int, device: torch.device, dtype: torch.dtype):
         self.settings, self.steps, self.device, self.dtype = settings, steps, device, dtype
         self.model = model.to(device).train().requires_grad_(True)
         self.average = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.optimizers = self._optimizers()
-        self.done, self.seconds = 0, 0.0
+        self.generator = torch.Generator(device)
+        # How far a step goes of the learning rate's whole way, and how far the average goes to the weights.
+        self.share, self.follow = torch.ones((), device=device), torch.ones((), device=device)
+        self.replays = Replays(self._learn, self.generator) if self.graphs and device.type == "cuda" else None
+        self.done, self.seconds, self.ended = 0, 0.0, None
 
     def loss(self, step: int, batch) -> tuple[torch.Tensor, dict]:
         """The loss of a step's batch, and what the log keeps of it besides."""
@@ -63,21 +68,36 @@ class Learner:
     def step(self, step: int, batch) -> dict:
         """One optimiser step; returns what the log keeps of it: numbers, and scalars that an accelerator may still be
         computing. RuntimeError, if it is logged, when the gradient is not finite."""
-        begun, self.done = time.monotonic(), step + 1
+        begun, self.done = self.ended or time.monotonic(), step + 1
+        self.share.fill_(self._share_of_rate(step))
+        self.follow.fill_(1 - min(self.settings["average"], (1 + step) / (10 + step)))
+        self.draw_by(step)
+        entry = self.replays(step, batch) if self.replays else self._learn(step, batch)
+        # From end to end: an accelerator may still be computing, which holds a later step up.
+        self.ended = time.monotonic()
+        took = self.ended - begun
+        self.seconds += took
+        return {"step": step, **entry, "took": round(took, 3), "seconds": round(self.seconds, 1)}
+
+    def draw_by(self, step: int) -> None:
+        """Seeds what is random in a step."""
+        self.generator.manual_seed(self.settings["seed"] << 32 | step)
+
+    def _learn(self, step: int, batch) -> dict:
         loss, entry = self.loss(step, batch)
         self.model.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimizer, rate in self.optimizers:
-            optimizer.param_groups[0]["lr"] = rate * self._share_of_rate(step)
+        weights = [weight.detach() for weight in self.model.parameters()]
+        before = [weight.clone() for weight in weights]
+        for optimizer in self.optimizers:
             optimizer.step()
-        keep = min(self.settings["average"], (1 + step) / (10 + step))
+        # What an optimiser moves is linear in its rate.
+        _approach(before, weights, self.share)
+        torch._foreach_copy_(weights, before)
         values = self.model.state_dict()
-        torch._foreach_lerp_([self.average[name] for name in values], list(values.values()), 1 - keep)
-        took = time.monotonic() - begun
-        self.seconds += took
-        now = {"gradient_norm": norm, "took": round(took, 3), "seconds": round(self.seconds, 1)}
-        return {"step": step, "loss": loss.detach(), **entry, **now}
+        _approach([self.average[name] for name in values], list(values.values()), self.follow)
+        return {"loss": loss.detach(), **entry, "gradient_norm": norm}
 
     def averaged(self) -> nn.Module:
         """The model with the average of its weights."""
@@ -94,7 +114,7 @@ class Learner:
             "seconds": self.seconds,
             "model": self.model.state_dict(),
             "average": self.average,
-            "optimizers": [optimizer.state_dict() for optimizer, _ in self.optimizers],
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
         with atomic(run / "checkpoint.pt") as part:
             torch.save(state, part)
@@ -108,26 +128,79 @@ class Learner:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.model.load_state_dict(state["model"])
         self.average = state["average"]
-        for (optimizer, _), saved in zip(self.optimizers, state["optimizers"], strict=True):
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.done, self.seconds = state["step"], state["seconds"]
         return self.done
 
-    def _optimizers(self) -> list[tuple[torch.optim.Optimizer, float]]:
-        """Each with its learning rate. Muon's has AdamW's scale (arXiv 2502.16982)."""
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        """Muon's rate has AdamW's scale (arXiv 2502.16982)."""
         rate, muon, decay = (self.settings[name] for name in ("learning_rate", "muon", "weight_decay"))
         matrices = self.matrices() if muon else []
         taken = set(map(id, matrices))
         others = [parameter for parameter in self.model.parameters() if id(parameter) not in taken]
-        fused = self.device.type == "cuda"
-        made = [(torch.optim.AdamW(others, betas=(0.9, 0.99), weight_decay=decay, fused=fused), rate)]
+        on_gpu = {name: self.device.type == "cuda" for name in ("fused", "capturable")}
+        made = [torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=decay, **on_gpu)]
         if matrices:
-            made.append((torch.optim.Muon(matrices, weight_decay=decay, adjust_lr_fn="match_rms_adamw"), muon))
+            made.append(torch.optim.Muon(matrices, muon, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
         return made
 
     def _share_of_rate(self, step: int) -> float:
         left = (self.steps - step) / max(self.steps * self.settings["decay"], 1)
         return min(1.0, (step + 1) / self.settings["warmup"], left)
+
+
+def _approach(these: list[torch.Tensor], those: list[torch.Tensor], share: torch.Tensor) -> None:
+    """Moves tensors a share of the way to others."""
+    way = torch._foreach_sub(those, these)
+    torch._foreach_mul_(way, share)
+    torch._foreach_add_(these, way)
+
+
+class Replays:
+    """A step on a GPU as a CUDA graph, one for each shape of its batches: starting its kernels one by one takes longer
+    than they do. The first step of each shape runs as it stands, which sets up what cannot be set up within a graph.
+
+    run: of a step's number and batch, a dict whose tensors go on the GPU, to a dict of tensors and what else is the
+    same for all batches of the same shapes. generator: what is random in it, seeded before each step.
+    """
+
+    def __init__(self, run: Callable[[int, dict], dict], generator: torch.Generator):
+        self.run, self.generator, self.device = run, generator, generator.device
+        self.stream, self.pool = torch.cuda.Stream(self.device), torch.cuda.graph_pool_handle()
+        self.graphs: dict[tuple, tuple[torch.cuda.CUDAGraph, dict, dict]] = {}
+        self.seen: set[tuple] = set()
+
+    def __call__(self, step: int, batch: dict) -> dict:
+        shapes = tuple((name, getattr(each, "shape", each)) for name, each in batch.items())
+        now = torch.cuda.current_stream(self.device)
+        self.stream.wait_stream(now)
+        with torch.cuda.stream(self.stream):
+            if shapes in self.seen:
+                if shapes not in self.graphs:
+                    self.graphs[shapes] = self._captured(step, batch)
+                graph, given, entry = self.graphs[shapes]
+                for name, each in given.items():
+                    if isinstance(each, torch.Tensor):
+                        each.copy_(batch[name], non_blocking=True)
+                graph.replay()
+            else:
+                self.seen.add(shapes)
+                entry = self.run(step, self._on_device(batch))
+        now.wait_stream(self.stream)
+        return entry
+
+    def _captured(self, step: int, batch: dict) -> tuple[torch.cuda.CUDAGraph, dict, dict]:
+        given, graph = self._on_device(batch), torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.generator)
+        # Another thread may be pinning the next batch.
+        with torch.cuda.graph(graph, self.pool, self.stream, capture_error_mode="thread_local"):
+            entry = self.run(step, given)
+        return graph, given, entry
+
+    def _on_device(self, batch: dict) -> dict:
+        here = lambda each: each.to(self.device) if isinstance(each, torch.Tensor) else each  # noqa: E731
+        return {name: here(each) for name, each in batch.items()}
 
 
 def learn(

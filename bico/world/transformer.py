@@ -196,7 +196,7 @@ def corpus(sentences: int = 5_000) -> Iterator[str]:
 
 class Batches(Dataset):
     """What each step trains on, by its number: `frames` uint8 [B, F, H, W, 3] and their `map` (see `draw_map`),
-    `tokens` [B, L] and their `lengths` [B], the `shift` of the noise levels, and the share of a clip's tokens that is
+    `tokens` [B, L], of a few lengths L, and their `lengths` [B], the `shift` of the noise levels, and the share of a clip's tokens that is
     `seen`."""
 
     def __init__(self, settings: dict, tokenizer: PromptTokenizer):
@@ -213,7 +213,9 @@ class Batches(Dataset):
         count = max(self.settings["latents_per_step"] // (1 + length // 4), 1)
         clips, maps, texts = zip(*(self._example(length, rng) for _ in range(count)), strict=True)
         ids = [self.tokenizer.tokenise_text(text).ids[: self.settings["text_length"]] for text in texts]
-        tokens = torch.zeros(count, self.settings["text_length"], dtype=torch.long)
+        # The encoder sees little more padding than the batch needs.
+        longest = min(-max(map(len, ids)) // 32 * -32, self.settings["text_length"])
+        tokens = torch.zeros(count, longest, dtype=torch.long)
         for row, prompt in zip(tokens, ids, strict=True):
             row[: len(prompt)] = torch.tensor(prompt)
         frames, maps = (torch.from_numpy(np.stack(each)) for each in (clips, maps))
@@ -269,6 +271,7 @@ def train(
 
 class _Learner(Learner):
     name = "transformer"
+    graphs = True
 
     def __init__(
         self, settings: dict, tokenizer: Path, vae, steps: int, device, precision: str, start_from, compiled=False
@@ -279,7 +282,7 @@ class _Learner(Learner):
             for name, load in (("transformer", load_transformer), ("text_encoder", load_text_encoder)):
                 models[name].load_state_dict(load(Path(start_from) / name, device, torch.float32).state_dict())
         super().__init__(models, settings, steps, device, pick_dtype(precision, device))
-        self.vae = vae
+        self.vae, self.latent_statistics = vae, latent_statistics(vae, torch.zeros((), device=device))
         along = axes(settings["width"], _POINTS**2 + len(MAPPED), _POSES.shape[1])
         self.mapped = torch.cat(along).to(device)
         if device.type == "cpu":
@@ -300,14 +303,14 @@ class _Learner(Learner):
         parts = round(1 / batch["seen"])  # a step costs the same whatever it sees
         draws = parts * self.settings["draws"]
         count = draws * len(pixels)
-        generator = torch.Generator(self.device).manual_seed(self.settings["seed"] << 32 | step)
+        generator = self.generator
         u = torch.rand(count, generator=generator, device=self.device)
         u = (u + torch.arange(count, device=self.device)) / count  # one of each stratum: steadier losses
         sigma = shift_sigma(u, batch["shift"])
         with self.autocast():
             with torch.no_grad():
                 latents = encode_clip(self.vae, pixels)[0]
-                mean, std = latent_statistics(self.vae, latents)
+                mean, std = self.latent_statistics
                 latents = torch.cat([(latents - mean) / std] * draws)
             noise = torch.randn(latents.shape, generator=generator, device=self.device)
             level = sigma[:, None, None, None, None]
@@ -333,13 +336,10 @@ class _Learner(Learner):
 
     def _context(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Prompt embeds [B, L, E], zero behind each prompt's own tokens."""
-        # The encoder sees no more padding than the batch needs.
-        longest = int(lengths.max())
         tokens, lengths = (each.to(self.device, non_blocking=True) for each in (tokens, lengths))
         mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
-        hidden = self.model["text_encoder"](tokens[:, :longest], attention_mask=mask[:, :longest].long())
-        hidden = hidden.last_hidden_state * mask[:, :longest, None]
-        return nn.functional.pad(hidden, (0, 0, 0, tokens.shape[1] - longest))
+        hidden = self.model["text_encoder"](tokens, attention_mask=mask.long()).last_hidden_state * mask[..., None]
+        return nn.functional.pad(hidden, (0, 0, 0, self.settings["text_length"] - tokens.shape[1]))
 
     def write(self, folder: Path, last: bool = False) -> None:
         models = self.averaged()
