@@ -95,6 +95,12 @@ def test_a_perfect_image_keeps_its_sources_subject(kind):
     assert sorted(distances)[-2] < 1
 
 
+def test_a_scene_with_the_other_subject_in_it_is_not_decomposed():
+    for trial in of_kind("decomposition", 6):
+        whole, kept = measures(trial, OF, render(OF[trial.subject].scene, [0])), measures(trial, OF, ideal(trial))
+        assert (whole["absent"], whole["count"]) == (0, 0) and (kept["absent"], kept["count"]) == (1, 1), trial
+
+
 def test_a_perfect_edit_changes_the_colour_alone():
     for trial in of_kind("editing", 6):
         found = measures(trial, OF, ideal(trial))

@@ -220,7 +220,8 @@ def measures(trial: Trial, of: Mapping[str, Source], frames: np.ndarray) -> dict
 
     colour: CIEDE2000 between the subject's shade and its source's; shape, texture, size: kept; path: the correlation
     of the subject's motion with its source's; speed: the ratio; free: of all that the free words say, the share that
-    holds; count: there are as many subjects as named; edited, unedited: what should change did, all else did not.
+    holds; count: there are as many subjects as named; absent: no subject has the shape or the colour of the source's
+    other one; edited, unedited: what should change did, all else did not.
     """
     seen, found = look(frames), {}
     claimed = parse(trial.text)
@@ -233,6 +234,8 @@ def measures(trial: Trial, of: Mapping[str, Source], frames: np.ndarray) -> dict
     subject = _alike(seen, of[trial.subject].words.subjects[0]) if trial.subject else _first(seen)
     if trial.subject:
         found |= _of_subject(trial, of[trial.subject], subject)
+    if trial.kind == "decomposition":
+        found["absent"] = float(_absent(seen, *of[trial.subject].words.subjects))
     if trial.motion:
         own, theirs = subject and in_pixels(subject.pose), _path(of[trial.motion])
         path, speed = motion_match(own, theirs) if own is not None and len(own) == len(theirs) else (0.0, 0.0)
@@ -251,6 +254,12 @@ def _alike(seen: Seen, wanted) -> SeenSubject | None:
         return sum(getattr(one.words, name) == getattr(wanted, name) for name in ("shape", "colour"))
 
     return max(seen.subjects, key=matches, default=None)
+
+
+def _absent(seen: Seen, kept: SubjectWords, other: SubjectWords) -> bool:
+    """Whether no subject has what tells the other from the kept one: its shape, its colour."""
+    tell = [name for name in ("shape", "colour") if getattr(kept, name) != getattr(other, name)]
+    return not any(getattr(one.words, name) == getattr(other, name) for one in seen.subjects for name in tell)
 
 
 def _of_subject(trial: Trial, source: Source, subject: SeenSubject | None) -> dict[str, float]:
@@ -342,7 +351,8 @@ def table(found: Sequence[tuple[Trial, dict[str, float]]]) -> list[Row]:
         _row("video: speed within 15 %", near, ">= 85 %"),
         *(_row(f"{kind}: subject and motion both", holds, ">= 80 %") for kind, holds in composed.items()),
         _row("free words hold", of("free", *everything), ">= 85 %"),
-        _row("decomposition: the other is absent", of("count", "decomposition"), ">= 85 %"),
+        _row("decomposition: the other is absent", of("absent", "decomposition"), ">= 85 %"),
+        _row("decomposition: there is one subject", of("count", "decomposition"), ""),
         _row("editing: the edited changes", of("edited", "editing"), ">= 85 %"),
         _row("editing: the others stay", of("unedited", "editing"), ">= 85 %"),
     ]
