@@ -139,8 +139,8 @@ class Learner:
         matrices = self.matrices() if muon else []
         taken = set(map(id, matrices))
         others = [parameter for parameter in self.model.parameters() if id(parameter) not in taken]
-        on_gpu = {name: self.device.type == "cuda" for name in ("fused", "capturable")}
-        made = [torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=decay, **on_gpu)]
+        on_gpu = self.device.type == "cuda"
+        made = [torch.optim.AdamW(others, rate, betas=(0.9, 0.99), weight_decay=decay, fused=on_gpu, capturable=on_gpu)]
         if matrices:
             made.append(torch.optim.Muon(matrices, muon, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
         return made

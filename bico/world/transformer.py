@@ -196,8 +196,8 @@ def corpus(sentences: int = 5_000) -> Iterator[str]:
 
 class Batches(Dataset):
     """What each step trains on, by its number: `frames` uint8 [B, F, H, W, 3] and their `map` (see `draw_map`),
-    `tokens` [B, L], of a few lengths L, and their `lengths` [B], the `shift` of the noise levels, and the share of a clip's tokens that is
-    `seen`."""
+    `tokens` [B, L], of a few lengths L, and their `lengths` [B], the `shift` of the noise levels, and the share of a
+    clip's tokens that is `seen`."""
 
     def __init__(self, settings: dict, tokenizer: PromptTokenizer):
         self.settings, self.tokenizer = settings, tokenizer
