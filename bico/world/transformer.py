@@ -427,7 +427,7 @@ def _off(pose: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def generate(
     folder: str | Path, vae: str | Path, texts: Sequence[str], frames: int, device: torch.device, seed: int = 0,
-    text_length: int = SETTINGS["text_length"], steps: int = 25, shift: float = 5.0, guidance_scale: float = 4.0,
+    text_length: int = SETTINGS["text_length"], steps: int = 25, shift: float = 5.0, guidance_scale: float = 2.0,
     batch: int = 4,
 ) -> Iterator[np.ndarray]:  # fmt: skip
     """The model's clips of some captions, uint8 [F, H, W, 3] each, through the pipeline's own functions."""
