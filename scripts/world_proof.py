@@ -2,8 +2,8 @@
 python scripts/world_proof.py --judge results/world-proof/bico --output results/world-proof/table.md
 
 The proof of binding on held-out scenes of the procedural world: draws the sources and writes the manifest, then, when
-the pipeline has run it, judges the results by the oracle; of several methods it makes one table. `make world-proof` and
-`make world-ablations` do it all.
+the pipeline has run it, judges the results by the oracle; of several methods it makes one table. Beside the table a CSV
+has every composition's measures. `make world-proof` and `make world-ablations` do it all.
 """
 
 from pathlib import Path
@@ -23,13 +23,17 @@ def main() -> None:
         arguments.error("--output is missing")
 
     from bico.files import write_text
-    from bico.world.proof import comparison, judge, markdown, write_cases
+    from bico.world.proof import by_motion, comparison, judge, listed, markdown, table, write_cases
 
     if given.prepare:
         write_cases(given.prepare, given.kinds)
         return
-    tables = {Path(folder).name: judge(Path(folder).parent, folder) for folder in given.judge}
-    write_text(given.output, comparison(tables) if len(tables) > 1 else markdown(*tables.values()))
+    found = {Path(folder).name: judge(Path(folder).parent, folder) for folder in given.judge}
+    tables = {name: table(trials) for name, trials in found.items()}
+    one = len(found) == 1
+    made = f"{markdown(*tables.values())}\n{by_motion(*found.values())}" if one else comparison(tables)
+    write_text(given.output, made)
+    write_text(Path(given.output).with_suffix(".csv"), listed(found))
 
 
 if __name__ == "__main__":

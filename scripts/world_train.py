@@ -1,5 +1,5 @@
-"""python scripts/world_train.py vae --output resources/world/vae --log vae.jsonl --minutes 150
-python scripts/world_train.py transformer --vae resources/world/vae --output resources/world/t2v --log t2v.jsonl
+"""python scripts/world_train.py vae --output results/world/vae --log vae.jsonl --minutes 150
+python scripts/world_train.py transformer --vae resources/world/vae --output results/world/t2v --log t2v.jsonl
 
 Trains a model of the procedural world, in pieces: told to stop, or after so many minutes, it saves itself and leaves
 with status 75, and the same command goes on; the model as it is by then lies in model/ under .runs/ beside the output.

@@ -42,11 +42,21 @@ def test_it_has_every_components_size_and_every_figure(trained, tmp_path):
         assert said in card, said
     assert "| transformer | 101 | 1.00 | 0.0099 |" in card
     assert "| colour | motion |\n| --- | --- |\n| 95.5 % | 50.0 % |" in card
+    assert "Of the captions of one subject:\n\n| colour |\n| --- |\n| 97.5 % |" in card
+    assert "| shape |\n| --- |\n| 90.0 % |" in card and "a CIEDE2000 of\n1.6 (median)" in card
+
+
+def test_where_no_subject_is_seen_it_says_nothing_of_shades(trained, tmp_path):
+    report = json.loads((trained / "vae.json").read_text())
+    (trained / "vae.json").write_text(json.dumps(report | {"shade": None}))
+    publish(trained, tmp_path / "world")
+    card = (tmp_path / "world" / "README.md").read_text()
+    assert "CIEDE2000" not in card and "31.2 dB" in card
 
 
 def test_what_there_is_to_say_of_the_training_besides_stands_under_its_table(trained, tmp_path):
     publish(trained, tmp_path / "world", "On one H200.")
-    assert "twentieth of the steps. On one H200.\n\n## Figures" in (tmp_path / "world" / "README.md").read_text()
+    assert "twentieth of\nthe steps. On one H200.\n\n## Figures" in (tmp_path / "world" / "README.md").read_text()
 
 
 def test_publishing_again_replaces_what_was_there(trained, tmp_path):

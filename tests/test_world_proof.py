@@ -11,8 +11,21 @@ from bico.manifest import load_manifest
 from bico.settings import load_model
 from bico.video import write_image
 from bico.world.captions import parse, phrases_of
-from bico.world.proof import FIRST, MOVES, Trial, comparison, judge, measures, sources, table, trials, write_cases
-from bico.world.scene import FRAMES, Scene, render, sample_scene
+from bico.world.proof import (
+    FIRST,
+    MOVES,
+    Trial,
+    by_motion,
+    comparison,
+    judge,
+    listed,
+    measures,
+    sources,
+    table,
+    trials,
+    write_cases,
+)  # fmt: skip
+from bico.world.scene import FRAMES, Motion, Scene, render, sample_scene
 from tests.conftest import ROOT
 
 OF = sources()
@@ -32,6 +45,7 @@ def ideal(trial: Trial) -> np.ndarray:
     background = fitting(
         lambda scene: (scene.background.colour, scene.background.pattern) == (claimed.background, claimed.pattern)
     ).background
+    background = OF[trial.ground].scene.background if trial.ground else background
     own = OF[trial.subject].scene if trial.subject else None
     wanted = claimed.subjects[0]
     subject = (
@@ -44,13 +58,16 @@ def ideal(trial: Trial) -> np.ndarray:
     if trial.kind == "editing":
         shade = fitting(lambda scene: scene.subjects[0].colour == wanted.colour).subjects[0].shade
         subject = replace(subject, colour=wanted.colour, shade=shade)
-        background = own.background
     if trial.motion:
         moving = OF[trial.motion].scene.subjects[0]
         subject = replace(subject, motion=moving.motion, centre=moving.centre, radius=moving.radius)
     light = OF["i00"].scene.light
     style = own.style if own else "flat"
-    return render(Scene((subject,), style, background, light), range(FRAMES) if trial.frames > 1 else [0])
+    subjects = (subject,)
+    if trial.second:
+        pair = zip((subject, OF[trial.second].scene.subjects[0]), (16.0, 48.0), strict=True)
+        subjects = tuple(replace(one, centre=(x, 32.0), motion=Motion("still", 1.0, 0.0, 0.0)) for one, x in pair)
+    return render(Scene(subjects, style, background, light), range(FRAMES) if trial.frames > 1 else [0])
 
 
 def of_kind(kind: str, count: int) -> list[Trial]:
@@ -116,6 +133,28 @@ def test_a_perfect_video_moves_as_its_source_does(kind):
         assert found["free"] == 1
 
 
+@pytest.mark.parametrize("kind", ["image+image", "three"])
+def test_all_that_is_bound_holds_only_where_it_is_of_every_source(kind):
+    trial = of_kind(kind, 1)[0]
+    other = {"image+image": {"second": "i03"}, "three": {"ground": "i03"}}[kind]
+    assert OF["i03"].words.subjects[0].shape != OF[trial.second or trial.subject].words.subjects[0].shape
+    for shown, holds in ((trial, 1), (replace(trial, **other), 0)):
+        found = measures(trial, OF, ideal(shown))
+        (row,) = (row for row in table([(trial, found)]) if row.what == f"{kind}: all that is bound holds")
+        assert row.value == holds, found
+
+
+def test_an_edit_that_changes_the_background_too_is_told():
+    trial = of_kind("editing", 1)[0]
+    found = measures(trial, OF, ideal(replace(trial, ground="v01")))
+    assert (found["edited"], found["unedited"]) == (1, 0)
+
+
+def test_an_empty_picture_is_no_decomposition():
+    trial = of_kind("decomposition", 1)[0]
+    assert measures(trial, OF, np.full((1, 64, 64, 3), 60, np.uint8))["absent"] == 0
+
+
 def test_an_empty_result_keeps_nothing():
     trial = of_kind("both", 1)[0]
     found = measures(trial, OF, np.full((FRAMES, 64, 64, 3), 60, np.uint8))
@@ -148,6 +187,14 @@ def test_methods_stand_side_by_side_in_the_figures_that_their_cases_tell():
     assert not any("video" in line for line in lines)
 
 
+def test_the_measures_of_each_trial_are_listed_and_those_of_videos_by_their_motion():
+    trial = of_kind("video", 1)[0]
+    found = [(trial, {"path": 0.5, "speed": 1.25}), (replace(trial, bound=False), {"path": 0.25, "speed": 2.0})]
+    assert f"| {MOVES[0]} | 0.50 | - | 0.25 | 1.25 | 2.00 |\n" in by_motion(found)
+    lines = listed({"a": found}).splitlines()
+    assert lines == ["method,composition,path,speed", f"a,{trial.name},0.5,1.25", f"a,{trial.name},0.25,2"]
+
+
 def test_cases_of_some_kinds_are_judged_alone_and_a_missing_result_is_named(tmp_path):
     write_cases(tmp_path, ["image"])
     chosen = trials(OF, ["image"])
@@ -157,7 +204,7 @@ def test_cases_of_some_kinds_are_judged_alone_and_a_missing_result_is_named(tmp_
         judge(tmp_path, tmp_path / "bico")
     for trial in chosen:
         write_image(tmp_path / "bico" / "compositions" / trial.name / "seed0.png", ideal(trial)[0])
-    rows = {row.what: row for row in judge(tmp_path, tmp_path / "bico")}
+    rows = {row.what: row for row in table(judge(tmp_path, tmp_path / "bico"))}
     assert rows["image: shape kept"].value == 1
     assert rows["image: colour distance"].trials == 12
     assert rows["video: correlation of the paths"].trials == 0

@@ -1,6 +1,7 @@
 """The world's text-to-video model: that it trains by flow matching on what the pipeline will give it."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -204,7 +205,7 @@ def test_every_weight_learns(vae, trained):
     loaded = load_vae(vae, CPU, torch.float32)
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
     learner.loss(22, Batches(settings, PromptTokenizer(trained / "tokenizer"))[22])[0].backward()
-    still = [name for name, weight in learner.model.named_parameters() if weight.grad is None]
+    still = [name for name, weight in learner.model.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert not still
     assert all(weight.grad is None for weight in loaded.parameters())
 
@@ -246,15 +247,19 @@ def test_a_step_at_a_share_of_the_learning_rate_is_adamws_at_that_rate(vae, trai
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 def test_on_a_gpu_steps_as_graphs_learn_what_the_steps_themselves_do(vae, trained):
-    settings, gpu = SETTINGS | SMALL | {"stages": [[12, [1, 5], 3.0, 0.5]], "warmup": 1}, torch.device("cuda")
+    settings, gpu = SETTINGS | SMALL | {"stages": [[12, [1, 5], 3.0, 0.5]], "warmup": 9}, torch.device("cuda")
     data = Batches(settings, PromptTokenizer(trained / "tokenizer"))
-    loaded, losses = load_vae(vae, gpu, torch.float32), []
+    loaded, losses, averages = load_vae(vae, gpu, torch.float32), [], []
     for graphs in (False, True):
         learner = module._Learner(settings, trained / "tokenizer", loaded, 30, gpu, "float32", trained)
         learner.replays = learner.replays if graphs else None
         losses.append([learner.step(step, data[step])["loss"].item() for step in range(len(data))])
+        averages.append(torch.cat([value.flatten() for value in learner.average.values()]))
     assert len(learner.replays.graphs) >= 2
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    start = module._Learner(settings, trained / "tokenizer", loaded, 30, gpu, "float32", trained).average
+    moved = averages[0] - torch.cat([value.flatten() for value in start.values()])
+    assert (averages[1] - averages[0]).norm() < 0.1 * moved.norm()
 
 
 def test_it_learns_and_goes_on_from_what_it_wrote(trained, vae, tmp_path):
@@ -266,6 +271,18 @@ def test_it_learns_and_goes_on_from_what_it_wrote(trained, vae, tmp_path):
         SMALL | {"stages": [[1, [1], 3.0, 1]]}, vae, tmp_path / "on", tmp_path / "on.jsonl", "cpu", "float32", trained
     )
     assert json.loads((tmp_path / "on.jsonl").read_text())["loss"] < entries[0]["loss"]
+
+
+def test_a_vae_of_another_scale_of_latents_is_another_training(vae, tmp_path):
+    one_step, scale = SMALL | {"stages": [[1, [1], 3.0, 1]]}, tmp_path / "vae" / "config.json"
+    shutil.copytree(vae, scale.parent)
+    losses = []
+    for times in (1, 2):
+        config = json.loads(scale.read_text())
+        scale.write_text(json.dumps(config | {"latents_std": [times * each for each in config["latents_std"]]}))
+        train(one_step, scale.parent, tmp_path / "t2v", tmp_path / "t2v.jsonl", "cpu", "float32")
+        losses.append(json.loads((tmp_path / "t2v.jsonl").read_text())["loss"])
+    assert losses[0] != losses[1]
 
 
 def test_captions_are_few_tokens_and_fit(trained):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bico import Stopped
+from bico import InputError, Stopped
 from bico.wan import decode_video, encode_video, load_vae
 from bico.world import vae as module
 from bico.world.learning import Learner
@@ -182,6 +182,29 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     assert all(torch.equal(pieces[name], whole[name]) for name in whole)
     assert (tmp_path / "pieces" / "vae.jsonl").read_text().count("\n") == 2
     assert [path.name for path in (tmp_path / "pieces" / ".runs" / "vae").iterdir()] == ["lock"]
+
+
+def test_weights_that_are_not_finite_are_not_saved_over_those_that_are(tmp_path, monkeypatch):
+    settings = small(stages=[[4, [1], 0.4, True]])
+    whole, original = trained(tmp_path / "whole", settings), Learner.step
+
+    def spoilt(self, step, frames):
+        entry = original(self, step, frames)
+        if step == 2:
+            next(self.model.parameters()).data.fill_(torch.nan)
+        return entry
+
+    monkeypatch.setattr(Learner, "step", spoilt)
+    with pytest.raises(RuntimeError, match="step 3: weights are not finite"):
+        trained(tmp_path / "spoilt", settings, checkpoint_minutes=0)
+    monkeypatch.undo()
+    again = trained(tmp_path / "spoilt", settings)
+    assert all(torch.equal(again[name], whole[name]) for name in whole)
+
+
+def test_a_setting_that_there_is_not_is_named(tmp_path):
+    with pytest.raises(InputError, match="no such setting: stepps"):
+        trained(tmp_path, {"stepps": 3})
 
 
 def test_what_is_written_is_what_the_pipeline_loads(tmp_path):

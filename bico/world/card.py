@@ -41,16 +41,17 @@ Together {{ "%.1f"|format(total / 1e6) }} MB.
 | {{ t.model }} | {{ t.steps }} | {{ "%.2f"|format(t.hours) }} | {{ "%.4f"|format(t.loss) }} |
 {%- endfor %}
 
-Hours are those that the optimiser's steps took, on the machine that trained them; the losses are means over the last
-twentieth of the steps.{{ " " ~ notes if notes }}
+Hours are the training's, by the clock of the machine that it ran on; the losses are means over the last twentieth of
+the steps.{{ " " ~ notes if notes }}
 
 ## Figures, on scenes that were never trained on
 {% if vae %}
 **VAE**, {{ vae.scenes }} clips of 81 frames: {{ "%.1f"|format(vae.psnr.mean) }} dB (the worst clip
 {{ "%.1f"|format(vae.psnr.lowest) }} dB). A frame's mean colour is off by
 {{ "%.2f"|format(vae.colour_by_frame[:9]|sum / 9) }} of 255 levels in the first nine frames and by
-{{ "%.2f"|format(vae.colour_by_frame[-9:]|sum / 9) }} in the last nine. The subjects' shades move by a CIEDE2000 of
-{{ "%.1f"|format(vae.shade) }} (median). What the oracle still reads rightly from the reconstructions:
+{{ "%.2f"|format(vae.colour_by_frame[-9:]|sum / 9) }} in the last nine.
+{%- if vae.shade is not none %} The subjects' shades move by a CIEDE2000 of
+{{ "%.1f"|format(vae.shade) }} (median).{% endif %} What the oracle still reads rightly from the reconstructions:
 
 {{ table(vae.oracle) }}
 {% endif %}{% if vlm %}

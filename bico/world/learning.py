@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
+from bico import InputError
 from bico.command import progress
 from bico.files import atomic, write_text
 from bico.provenance import versions
@@ -67,7 +68,7 @@ class Learner:
 
     def step(self, step: int, batch) -> dict:
         """One optimiser step; returns what the log keeps of it: numbers, and scalars that an accelerator may still be
-        computing. RuntimeError, if it is logged, when the gradient is not finite."""
+        computing."""
         begun, self.done = self.ended or time.monotonic(), step + 1
         self.share.fill_(self._share_of_rate(step))
         self.follow.fill_(1 - min(self.settings["average"], (1 + step) / (10 + step)))
@@ -109,6 +110,9 @@ class Learner:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def checkpoint(self, run: Path) -> None:
+        """Saves all that `resume` takes up. RuntimeError when weights are not finite: what was saved before stays."""
+        if not torch.stack([weight.isfinite().all() for weight in self.model.parameters()]).all():
+            raise RuntimeError(f"step {self.done}: weights are not finite; nothing is saved over the last checkpoint")
         state = {
             "step": self.done,
             "seconds": self.seconds,
@@ -210,8 +214,9 @@ def learn(
     """Trains what `begin` makes on `data`, a batch a step, and writes the folder `output` and its JSONL log.
 
     made_from: all that the result depends on, but the versions. workers: processes that draw examples. Resumes after a
-    kill, to the same bits on the same machine. Raises Stopped when it was told to stop, or after so many minutes; what
-    it has learned until then lies in the run's folder (see `bico.runs`) as model/.
+    kill; on a CPU to the same bits on the same machine. Raises Stopped when it was told to stop, or after so many
+    minutes; what it has learned until then lies in the run's folder (see `bico.runs`) as model/. RuntimeError when the
+    gradient, which every twentieth step looks at, or the weights to be saved are not finite.
     """
     began = time.monotonic()
     with hold({**made_from, "versions": versions("torch", "diffusers", "transformers")}, output, log_file) as run:
@@ -260,9 +265,9 @@ LOGIT = 3.0  # what is told of a word, times this, is its logit
 
 
 def checked(settings: dict, defaults: dict) -> dict:
-    """The defaults with what differs from them. ValueError for a setting that there is not."""
+    """The defaults with what differs from them. InputError for a setting that there is not."""
     if strangers := set(settings) - set(defaults):
-        raise ValueError(f"no such setting: {', '.join(sorted(strangers))}")
+        raise InputError(f"no such setting: {', '.join(sorted(strangers))}")
     return defaults | settings
 
 

@@ -27,7 +27,7 @@ from bico.devices import pick_device, pick_dtype
 from bico.embedded import build_tokenizer
 from bico.noise import shift_sigma
 from bico.phrases import KINDS
-from bico.provenance import file_digest
+from bico.provenance import code_digest, file_digest
 from bico.render import sample
 from bico.sheets import contact_sheet
 from bico.template import template_prompts
@@ -72,7 +72,6 @@ SETTINGS = LEARNING | {
     "warmup": 300,
     "decay": 0.4,
 }
-COMPONENTS = ("transformer", "text_encoder", "tokenizer")
 HELD_OUT = 900_000  # the seed of the first scene that is never trained on
 
 
@@ -104,9 +103,8 @@ _SHARPNESS = 4.0
 
 
 @torch.no_grad()
-def look_at_frames(transformer: WanTransformer3DModel, loudness: float = 1.0) -> None:
-    """Lets heads begin with a look at other frames; what they see there counts for nothing at first. loudness: the
-    root mean square of queries and keys before they are normed."""
+def look_at_frames(transformer: WanTransformer3DModel) -> None:
+    """Lets heads begin with a look at other frames; what they see there counts for nothing at first."""
     size, heads = transformer.config.attention_head_dim, transformer.config.num_attention_heads
     side = 2 * (size // 6)  # channels of RoPE's height and width; the others are time's
     for number, looks in _LOOKS.items():
@@ -123,7 +121,7 @@ def look_at_frames(transformer: WanTransformer3DModel, loudness: float = 1.0) ->
                 (attention.to_k, attention.norm_k, torch.tensor([1.0, 0.0]).repeat(len(angles))),
             ):
                 project.weight[here] = 0
-                project.bias[here] = loudness * torch.cat([pattern, same])
+                project.bias[here] = torch.cat([pattern, same])
                 norm.weight[here] = _SHARPNESS
             attention.to_out[0].weight[:, here] = 0
 
@@ -252,9 +250,9 @@ def train(
     settings, on = checked(settings, SETTINGS), pick_device(device)
     made_from = {
         "settings": settings,
-        "world": {module.__name__: file_digest(module.__file__) for module in (scene, captions)},
-        "vae": file_digest(Path(vae) / "diffusion_pytorch_model.safetensors"),
-        "start_from": start_from and file_digest(Path(start_from) / "transformer/diffusion_pytorch_model.safetensors"),
+        "code": code_digest(__file__),
+        "vae": {name: file_digest(Path(vae) / name) for name in ("config.json", _WEIGHTS)},
+        "start_from": start_from and {name: file_digest(Path(start_from) / name) for name in _FILES},
         "precision": precision,
     }
     with tempfile.TemporaryDirectory() as start:
@@ -267,6 +265,10 @@ def train(
             return _Learner(settings, tokenizer, coder, len(data), on, precision, start_from, compiled)
 
         learn(made_from, output, log_file, begin, data, **pieces)
+
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_FILES = (f"transformer/{_WEIGHTS}", "text_encoder/model.safetensors")
 
 
 class _Learner(Learner):

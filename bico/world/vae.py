@@ -31,9 +31,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from bico.devices import pick_device, pick_dtype
-from bico.provenance import file_digest
+from bico.provenance import code_digest, file_digest
 from bico.wan import decode_video, encode_video
-from bico.world import scene as world
 from bico.world.captions import agreement, words_of
 from bico.world.learning import LEARNING, Learner, checked, learn
 from bico.world.oracle import colour_distance, look
@@ -268,8 +267,7 @@ def train(
     """
     settings = checked(settings, SETTINGS)
     start = {name: file_digest(Path(start_from) / name) for name in _FILES} if start_from else None
-    drawn_by = file_digest(world.__file__)
-    made_from = {"settings": settings, "start_from": start, "world": drawn_by, "precision": precision}
+    made_from = {"settings": settings, "start_from": start, "code": code_digest(__file__), "precision": precision}
     data, on = Clips(settings), pick_device(device)
 
     def begin() -> _Learner:

@@ -34,7 +34,7 @@ from bico import InputError, vlm
 from bico.devices import pick_device, pick_dtype
 from bico.embedded_vlm import Sizes, build_vlm
 from bico.phrases import KINDS, Phrases, keeps_phrases, missing_phrases, parse_phrases, required_phrases
-from bico.provenance import file_digest
+from bico.provenance import code_digest, file_digest
 from bico.template import template_prompts
 from bico.vlm import Picture, Vlm, concept_conversation, keep_request, prompt_conversation
 from bico.wording import CONCEPT_SYSTEM, PROMPT_SYSTEM
@@ -476,7 +476,6 @@ def train(
     wrote, to begin with. pieces: as `bico.world.learning.learn` takes them.
     """
     settings, on = checked(settings, SETTINGS), pick_device(device)
-    drawn_by = {module.__name__: file_digest(module.__file__) for module in (scene, captions)}
     with tempfile.TemporaryDirectory() as start:
         build_vlm(start, settings["seed"], _sizes(settings), corpus())
         reader = vlm.load(start)
@@ -487,7 +486,7 @@ def train(
             return _Learner(Path(start), reader, settings, on, pick_dtype(precision, on))
 
         first = start_from and file_digest(Path(start_from) / "model.safetensors")
-        made_from = {"settings": settings, "start_from": first, "world": drawn_by, "precision": precision}
+        made_from = {"settings": settings, "start_from": first, "code": code_digest(__file__), "precision": precision}
         learn(made_from, output, log_file, begin, Batches(settings, reader), **pieces)
 
 
