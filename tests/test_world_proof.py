@@ -128,7 +128,7 @@ def test_a_perfect_edit_changes_the_colour_alone():
 def test_a_perfect_video_moves_as_its_source_does(kind):
     for trial in of_kind(kind, 4):
         found = measures(trial, OF, ideal(trial))
-        assert found["path"] > 0.97, trial
+        assert found["path"] > 0.97 and found["motion"] == 1, trial
         assert found["speed"] == pytest.approx(1, abs=0.1)
         assert found["free"] == 1
 
@@ -158,7 +158,7 @@ def test_an_empty_picture_is_no_decomposition():
 def test_an_empty_result_keeps_nothing():
     trial = of_kind("both", 1)[0]
     found = measures(trial, OF, np.full((FRAMES, 64, 64, 3), 60, np.uint8))
-    assert found["shape"] == found["texture"] == found["count"] == found["path"] == 0
+    assert found["shape"] == found["texture"] == found["count"] == found["motion"] == found["path"] == 0
     assert found["colour"] > 30
 
 

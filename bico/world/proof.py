@@ -226,10 +226,11 @@ def measures(trial: Trial, of: Mapping[str, Source], frames: np.ndarray) -> dict
     """What the oracle says of a trial's frames, by the name of the measure; shares are 0 or 1.
 
     colour: CIEDE2000 between the subject's shade and its source's; shape, texture: kept, as ground, the background's
-    colour and pattern; of two subjects all are the worse one's. path: the correlation of the subject's motion with its
-    source's; speed: the ratio; free: of all that the free words say, the share that holds; count: there are as many
-    subjects as named; absent: there is a subject of the kept one's shape or colour and none of the other's; edited:
-    the subject has its new colour; unedited: shape, texture, size and background are the source's.
+    colour and pattern; of two subjects all are the worse one's. motion: the word for the subject's motion is its
+    source's; path: the correlation of the two motions; speed: their ratio; free: of all that the free words say, the
+    share that holds; count: there are as many subjects as named; absent: there is a subject of the kept one's shape or
+    colour and none of the other's; edited: the subject has its new colour; unedited: shape, texture, size and
+    background are the source's.
     """
     seen, found = look(frames), {}
     claimed = parse(trial.text)
@@ -253,7 +254,8 @@ def measures(trial: Trial, of: Mapping[str, Source], frames: np.ndarray) -> dict
     if trial.motion:
         own, theirs = subject and in_pixels(subject.pose), _path(of[trial.motion])
         path, speed = motion_match(own, theirs) if own is not None and len(own) == len(theirs) else (0.0, 0.0)
-        found |= {"path": float(np.nan_to_num(path)), "speed": float(np.nan_to_num(speed))}
+        named = float(_same(subject, of[trial.motion].words.subjects[0], "motion"))
+        found |= {"motion": named, "path": float(np.nan_to_num(path)), "speed": float(np.nan_to_num(speed))}
     return found
 
 
@@ -365,6 +367,7 @@ def table(found: Sequence[tuple[Trial, dict[str, float]]]) -> list[Row]:
         _ratio("image: colour distance over the unbound one", image, plain, "<= 0.33"),
         _row("image: shape kept", of("shape", "image"), ">= 85 %"),
         _row("image: texture kept", of("texture", "image"), ">= 85 %"),
+        _row("video: motion's word kept", of("motion", "video"), ""),
         _row("video: correlation of the paths", of("path", "video"), ">= 0.9"),
         _row("video: correlation of the paths, unbound", of("path", "video", bound=False), "near chance"),
         _row("video: share with a correlation of 0.9", moved, ""),
@@ -373,6 +376,7 @@ def table(found: Sequence[tuple[Trial, dict[str, float]]]) -> list[Row]:
         _row("both: colour distance", of("colour", "both"), "CIEDE2000"),
         _row("both: shape kept", of("shape", "both"), ""),
         _row("both: texture kept", of("texture", "both"), ""),
+        _row("both: motion's word kept", of("motion", "both"), ""),
         _row("both: correlation of the paths", of("path", "both"), ""),
         _row("free words hold", of("free", *everything), ">= 85 %"),
         _row("decomposition: the other is absent", of("absent", "decomposition"), ">= 85 %"),
