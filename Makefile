@@ -44,7 +44,7 @@ world-proof: weights
 	$(RUN) python scripts/world_proof.py --judge results/world-proof/bico --output results/world-proof/table.md
 
 world-ablations: weights
-	$(RUN) python scripts/world_proof.py --prepare results/world-ablations --kinds image video both
+	$(RUN) python scripts/world_proof.py --prepare results/world-ablations --kinds image both
 	$(RUN) snakemake ablations --cores $(CORES) --configfile config/world-ablations.yaml
 	$(RUN) python scripts/world_proof.py --judge results/world-ablations/[0-9]* --output results/world-ablations/table.md
 
@@ -54,8 +54,9 @@ lint: setup
 	$(RUN) snakefmt --check workflow
 	$(RUN) snakemake --lint
 
+# A core for each worker: torch's own threads beside them wait for each other.
 test: lint
-	$(RUN) pytest --numprocesses $(CORES) --dist loadgroup
+	$(RUN) OMP_NUM_THREADS=1 pytest --numprocesses $(CORES) --dist loadgroup
 
 # On a real SLURM of two nodes, started for it: needs root, and Debian's packages.
 test-slurm: setup

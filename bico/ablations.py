@@ -53,13 +53,5 @@ def write_table(rows: Sequence[Row], markdown: str | Path, table: str | Path) ->
         switches = ", ".join(f"{name}: {json.dumps(value)}" for name, value in entry.switches.items())
         lines.append(f"| {entry.method} | {switches or 'nothing'} | {figures[0]} % | {figures[1]} % |")
         writer.writerow([entry.method, switches, *figures])
-    lines += [
-        "",
-        "Change of the fixed-noise validation loss against the unbound model, without the absorbent tokens, mean",
-    ]
-    lines += [
-        "over nine noise quantiles and the concepts; lower is better. It says how well the words reproduce their own"
-    ]
-    lines += ["source, not how well they compose: look at each method's page for that."]
-    write_text(markdown, "\n".join(lines) + "\n")
+    write_text(markdown, "\n".join([*lines, "", LEGEND]))
     write_text(table, text.getvalue())

@@ -26,7 +26,7 @@ class BlockwiseTransformer(nn.Module):
         for i, block in enumerate(transformer.blocks):
             block.attn2.register_forward_pre_hook(_pick_context(i))
         self.transformer = transformer
-        self.dim, self.blocks = transformer.proj_out.in_features, len(transformer.blocks)
+        self.blocks = len(transformer.blocks)
 
     def project(self, prompt_embeds: torch.Tensor) -> torch.Tensor:
         """e [B, L, E] to p [B, L, D]."""

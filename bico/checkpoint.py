@@ -50,6 +50,8 @@ def load_binder(
     header, tensors = _read(path)
     if header is None:
         spec, tensors = _from_released(path, tensors, source)
+        if blocks is not None and not spec.per_block:  # the file does not say how many there are
+            spec = dataclasses.replace(spec, blocks=blocks)
         header = {"format": "released", "spec": dataclasses.asdict(spec)}
     elif source is not None:
         raise InputError(f"{path}: holds one concept, but source {source} of it was asked for")
@@ -79,7 +81,7 @@ def export_released(path: str | Path, binders: list[ConceptBinder]) -> None:
     tensors = {}
     for k, binder in enumerate(binders):
         suffix = f"_{k}" if len(binders) > 1 else ""
-        if binder.spec.dual and binder.spec.gate != "softmax":
+        if binder.spec.dual and (binder.spec.gate, binder.spec.gate_weighs) != ("softmax", "spatial"):
             log.warning("source %d: the released code will ignore the temporal branch, since its gate is always 1", k)
         if not binder.spec.per_block:
             whole = ConceptBinder(dataclasses.replace(binder.spec, per_block=True))

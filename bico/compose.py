@@ -10,8 +10,9 @@ from bico import InputError
 from bico.binding import bind
 from bico.boundprompt import save_bound_prompt
 from bico.checkpoint import load_binder
+from bico.components import component_folder, component_id
 from bico.grammar import parse
-from bico.provenance import file_digest
+from bico.provenance import PACKAGES, ROOT, code_digest, file_digest, versions
 from bico.tokens import PromptTokenizer
 from bico.wan import (
     encode_tokens,
@@ -25,16 +26,17 @@ from bico.wan import (
 
 @torch.no_grad()
 def compose(
-    settings: dict, binders: Sequence[str | Path], folders: Mapping[str, str | Path], output: str | Path,
+    settings: dict, binders: Sequence[str | Path], components: Mapping[str, str | Path], output: str | Path,
     device: torch.device, dtype: torch.dtype, offload: str = "none",
 ) -> None:  # fmt: skip
     """Encodes a composition's prompt and negative prompt in one pass each, binds the prompt, writes both.
 
     settings: `prompt`, `negative_prompt`, `text_length`, and `sources`, the number of each binder in a released file of
-    several. binders: a file for each linked concept, in the order of the prompt. folders: `tokenizer`, `text_encoder`,
-    `transformer` (only its text projection is loaded). The text encoder is dropped before the binders are loaded.
-    Raises InputError.
+    several. binders: a file for each linked concept, in the order of the prompt. components: `tokenizer`,
+    `text_encoder`, `transformer` (only its text projection is loaded), each its folder or the manifest of its weights.
+    The text encoder is dropped before the binders are loaded. Raises InputError.
     """
+    folders = {name: component_folder(component) for name, component in components.items()}
     tokenizer = PromptTokenizer(folders["tokenizer"])
     pieces = parse(settings["prompt"])
     tokens = tokenizer.tokenise(pieces)
@@ -64,6 +66,13 @@ def compose(
         "pieces": [asdict(piece) for piece in pieces],
         "tokens": tokens.words,
         "owner": [tokens.concepts[k - 1] if k else None for k in tokens.owner],
+        "made_by": {
+            "inputs": {name: component_id(component) for name, component in components.items()},
+            "code": code_digest(ROOT / "scripts" / "compose.py"),
+            "versions": versions(*PACKAGES["compose"]),
+            "device": device.type,
+            "dtype": str(dtype).removeprefix("torch."),
+        },
         "binders": [{"sha256": file_digest(path), **made} for path, (_, made) in zip(binders, read, strict=True)],
     }
     save_bound_prompt(output, prompts, rows, contexts[:, 0, rows.to(device)], header)

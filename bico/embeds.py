@@ -6,7 +6,7 @@ import torch
 
 from bico import InputError
 from bico.command import progress
-from bico.prompts import read_prompts
+from bico.prompts import numbered_prompts
 from bico.provenance import file_digest
 from bico.tokens import PromptTokenizer
 from bico.wan import encode_tokens, load_text_encoder, save_embeds
@@ -19,10 +19,11 @@ def encode_prompts(
     """Encodes the prompts of a CSV; see `save_embeds`. Raises InputError that names the file and the rows of prompts
     that are longer than `text_length` tokens."""
     tokenizer = PromptTokenizer(tokenizer_folder)
-    tokens = [tokenizer.tokenise_text(prompt) for _, prompt in read_prompts(prompts)]
+    rows = numbered_prompts(prompts)
+    tokens = [tokenizer.tokenise_text(prompt) for _, _, prompt in rows]
     problems = [
         f"{prompts}, row {row}, prompt: {len(prompt)} tokens with end-of-text, allowed: at most {text_length}"
-        for row, prompt in enumerate(tokens, start=2)
+        for (row, _, _), prompt in zip(rows, tokens, strict=True)
         if len(prompt) > text_length
     ]
     if problems:

@@ -13,15 +13,15 @@ from bico.wan import encode_video, load_vae
 
 def encode_latents(
     clip: str | Path, vae_folder: str | Path, output: str | Path, height: int, width: int,
-    device: torch.device, dtype: torch.dtype, offload: str = "none",
+    device: torch.device, dtype: torch.dtype, tiling: bool = False,
 ) -> None:  # fmt: skip
     """The latents of a clip, and of each of its frames alone, after resize-to-cover and centre crop.
 
-    Writes `clip` [C, F', H', W'] and, for a video, `frames` [F, C, 1, H', W'] in float32. An image is a clip of one
-    frame.
+    tiling: as `load_vae` takes it. Writes `clip` [C, F', H', W'] and, for a video, `frames` [F, C, 1, H', W'] in
+    float32. An image is a clip of one frame.
     """
     frames = cover_crop(read_frames(clip), height, width)
-    vae = load_vae(vae_folder, device, dtype, offload)
+    vae = load_vae(vae_folder, device, dtype, tiling)
     tensors = {"clip": encode_video(vae, frames)}
     if media_kind(clip) == "video":
         each = [encode_video(vae, frame[None]) for frame in progress(frames, "frames", "frame")]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bico import InputError
 from bico.grammar import ID, GrammarError, Piece, parse
+from bico.phrases import bad_phrases
 from bico.settings import ModelFile, size_problems
 from bico.tokens import PromptTokenizer
 from bico.video import SHORT, frames_left, media_kind, parse_start, probe
@@ -204,6 +205,9 @@ def _concept(row: _Row) -> Concept | None:
     fps = row.take("fps", _positive, None, "a number above 0")
     short = row.take("short", _one_of(SHORT), "error", ", ".join(SHORT))
     spatial, temporal = (_phrases(row.text(field)) for field in ("spatial", "temporal"))
+    for field, phrases in (("spatial", spatial), ("temporal", temporal)):
+        for phrase in bad_phrases(phrases):
+            row.problem(field, f"{phrase!r} is not one line with a word in it")
     if kind == "image":
         for field in ("start", "fps", "short", "temporal"):
             if row.text(field):

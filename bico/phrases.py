@@ -51,10 +51,14 @@ def check_phrases(value: object, kind: str) -> Phrases:
     if errors:
         raise InputError(*(f"{kind} concepts, {error.json_path}: {error.message}" for error in errors))
     phrases = Phrases(*(_distinct(value[field]) for field in _fields(kind)))
-    bad = [phrase for phrase in phrases.all if len(phrase.splitlines()) != 1 or not _words(phrase)]
-    if bad:
+    if bad := bad_phrases(phrases.all):
         raise InputError(*(f"{kind} concepts: {phrase!r} is not one line with a word in it" for phrase in bad))
     return phrases
+
+
+def bad_phrases(phrases: Sequence[str]) -> list[str]:
+    """Those that are not one line with a word in it, so that no prompt could be said to keep them."""
+    return [phrase for phrase in phrases if len(phrase.splitlines()) != 1 or not _words(phrase)]
 
 
 def read_phrases(path: str | Path) -> Phrases:

@@ -57,17 +57,19 @@ class Pipeline:
             raise InputError(
                 f"weights of model '{self.model.name}' ({self.model.path}) are missing:",
                 *(f"  {line}" for line in missing),
-                f"Get them with: snakemake weights --cores 1 --config model={self.model.path}",
+                f"Get them with: snakemake weights --cores 1 --config model={self.model.path}"
+                f" weights={self.model.weights}",
             )
 
     @cached_property
     def needs_vlm(self) -> bool:
         by_template = self.config["prompts"]["writer"] == "template"
-        return not by_template or any(not concept.spatial for concept in self.trained())
+        return any(not by_template or not concept.spatial for concept in self.trained())
 
     def compute(self) -> dict:
         """How scripts use the machine; a change of it is no cause to run again."""
-        return {name: value for name, value in self.config["compute"].items() if name not in ("dtype", "vae_dtype")}
+        computes = ("dtype", "vae_dtype", "vae_tiling")
+        return {name: value for name, value in self.config["compute"].items() if name not in computes}
 
     def gpus(self, training: bool = False) -> int:
         """How many cards, Snakemake's resource `gpu`, a job with a model takes: none where `auto` will find none, so
@@ -77,13 +79,15 @@ class Pipeline:
         without = compute["device"] == "auto" and wanted == 1 and self.runs_here and not has_accelerator()
         return 0 if without or compute["device"] == "cpu" else wanted
 
-    def memory(self, *components: str, more_gb: float = 8) -> int:
-        """Main memory in MB for a job that loads one of the components at a time: the largest, and `more_gb`."""
+    def memory(self, *components: str, more_gb: float = 8, training: bool = False) -> int:
+        """Main memory in MB for a job that loads one of the components at a time: the largest, and `more_gb`; each of a
+        training job's processes, one a card, has its own."""
         sizes = [0]
         for manifest in (self.model.manifest(name) for name in components if name in self.model.components):
             if manifest.is_file():
                 sizes.append(sum(file["size"] for file in json.loads(manifest.read_text("utf-8"))["files"].values()))
-        return round(max(sizes) / 1e6 * 1.2 + 1000 * more_gb)
+        processes = max(1, self.gpus(training)) if training else 1
+        return round((max(sizes) / 1e6 * 1.2 + 1000 * more_gb) * processes)
 
     def ablations(self) -> list[str]:
         return [name for name in self.methods if name != MAIN]
@@ -185,15 +189,15 @@ class Pipeline:
         by_kind = {"temporal": list(row.temporal)} if row.kind == "video" else {}
         return {"spatial": list(row.spatial), **by_kind}
 
-    def prompts_settings(self) -> dict:
-        prompts = self.config["prompts"]
-        names = ("writer", "count", "seed") if prompts["writer"] == "template" else tuple(prompts)
-        dtype = {} if prompts["writer"] == "template" else {"dtype": self.config["compute"]["dtype"]}
-        return {name: prompts[name] for name in names} | dtype
+    def prompts_settings(self, of_frames: bool = False) -> dict:
+        """of_frames: of the spatial prompts, one for each frame whatever `count` is."""
+        prompts = {name: value for name, value in self.config["prompts"].items() if not (of_frames and name == "count")}
+        if prompts["writer"] == "template":
+            return {name: prompts[name] for name in ("writer", "count", "seed") if name in prompts}
+        return prompts | {"dtype": self.config["compute"]["dtype"]}
 
     def encode_latents_settings(self) -> dict:
-        vae_dtype = self.config["compute"]["vae_dtype"]
-        return {"height": self.model.height, "width": self.model.width, "vae_dtype": vae_dtype}
+        return {"height": self.model.height, "width": self.model.width, **self._vae_settings()}
 
     def encode_prompts_settings(self) -> dict:
         return {"text_length": self.model.text_length, "dtype": self.config["compute"]["dtype"]}
@@ -218,6 +222,9 @@ class Pipeline:
             "dtype": self.config["compute"]["dtype"],
         }
 
+    def export_settings(self, concept: str) -> dict:
+        return {"sources": [self._concept(concept).binder_source]}
+
     def compose_settings(self, composition: str) -> dict:
         row = self._composition(composition)
         return {
@@ -229,7 +236,7 @@ class Pipeline:
         }
 
     def render_settings(self, composition: str, seed: int) -> dict:
-        row, compute = self._composition(composition), self.config["compute"]
+        row = self._composition(composition)
         return {
             "seed": seed,
             "steps": row.steps,
@@ -239,8 +246,8 @@ class Pipeline:
             "width": self.model.width,
             "frames": row.frames,
             "fps": self.model.fps,
-            "dtype": compute["dtype"],
-            "vae_dtype": compute["vae_dtype"],
+            "dtype": self.config["compute"]["dtype"],
+            **self._vae_settings(),
         }
 
     def sheet_settings(self, composition: str, seed: int) -> dict:
@@ -264,6 +271,10 @@ class Pipeline:
 
     def ablations_settings(self) -> dict:
         return {"methods": {name: self.methods[name] for name in self.ablations()}, "config": self._files()}
+
+    def _vae_settings(self) -> dict:
+        compute = self.config["compute"]
+        return {"vae_dtype": compute["vae_dtype"], **({"vae_tiling": True} if compute["vae_tiling"] else {})}
 
     def _files(self) -> dict:
         """The part of the configuration that says which files there are."""

@@ -17,8 +17,13 @@ def write_prompts(path: str | Path, rows: Sequence[tuple[str, str]]) -> None:
 
 
 def read_prompts(path: str | Path) -> list[tuple[str, str]]:
-    """The (media path, prompt) rows of a prompt CSV. InputError names the file and every bad row: a wrong header, a
-    wrong number of fields, an empty path or prompt, no rows."""
+    """The (media path, prompt) rows of a prompt CSV. Raises InputError as `numbered_prompts` does."""
+    return [(video, prompt) for _, video, prompt in numbered_prompts(path)]
+
+
+def numbered_prompts(path: str | Path) -> list[tuple[int, str, str]]:
+    """The rows of a prompt CSV, each with the line on which it ends. InputError names the file and every bad row: a
+    wrong header, a wrong number of fields, an empty path or prompt, no rows."""
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
@@ -31,7 +36,7 @@ def read_prompts(path: str | Path) -> list[tuple[str, str]]:
     problems = [f"{path}, row {line}: {_row_problem(row)}" for line, row in numbered if _row_problem(row)]
     if problems or not numbered:
         raise InputError(*(problems or [f"{path}: no prompts under the header"]))
-    return [(video, prompt) for _, (video, prompt) in numbered]
+    return [(line, video, prompt) for line, (video, prompt) in numbered]
 
 
 def _row_problem(row: list[str]) -> str:

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 from safetensors.torch import load_file, save_file
 
 from bico.binding import BlockwiseTransformer
-from bico.boundprompt import load_bound_prompt
+from bico.boundprompt import load_bound_prompt, read_header
 from bico.command import progress
 from bico.components import component_folder, component_id, vae_factors
 from bico.files import atomic, write_json
@@ -58,12 +58,14 @@ def render(
 ) -> None:  # fmt: skip
     """Renders a bound prompt to `output`, an image when it ends in .png, and writes to `made` (JSON) what made it.
 
-    settings: `seed`, `steps`, `shift`, `guidance_scale`, `height`, `width`, `frames`, `fps`. transformer, vae: their
+    settings: `seed`, `steps`, `shift`, `guidance_scale`, `height`, `width`, `frames`, `fps`, and `vae_tiling` or not.
+    transformer, vae: their
     folders, or the manifests of their weights. dtypes: of the two. The transformer is dropped before the VAE is loaded;
     latents are kept in the run's folder (see `bico.runs`), so a kill or a failed decoding loses little. The noise is
     drawn on the CPU: a seed means the same everywhere. Raises Stopped when it was told to stop and has saved itself.
     """
-    prompt = {"sha256": file_digest(bound_prompt), **load_bound_prompt(bound_prompt).header}
+    folders = component_folder(transformer), component_folder(vae)
+    prompt = read_header(bound_prompt) | {"sha256": file_digest(bound_prompt)}
     made_by = {
         "settings": settings,
         "inputs": {"bound_prompt": prompt, "transformer": component_id(transformer), "vae": component_id(vae)},
@@ -72,14 +74,14 @@ def render(
         "device": device.type,
         "dtypes": [str(dtype).removeprefix("torch.") for dtype in dtypes],
     }
-    transformer, vae = component_folder(transformer), component_folder(vae)
+    transformer, vae = folders
     with hold(made_by, output, made) as run:
         if run is None:
             return
         latents = _Latents(run / "latents.safetensors")
         if latents.done < settings["steps"]:
             _denoise(latents, settings, bound_prompt, transformer, vae, device, dtypes[0], offload, checkpoint_minutes)
-        frames = decode_video(load_vae(vae, device, dtypes[1], offload), latents.value[0])
+        frames = decode_video(load_vae(vae, device, dtypes[1], settings.get("vae_tiling", False)), latents.value[0])
         if Path(output).suffix == ".png":
             write_image(output, frames[0])
         else:

@@ -44,13 +44,15 @@ def hold(made_from, *outputs: str | Path) -> Iterator[Path | None]:
             yield None
             return
         folder = runs / fingerprint
+        if not folder.is_dir() and any(runs.glob("*/")):
+            log.info("%s: begun before with other settings, inputs or code; that is not taken up", paths[0])
         folder.mkdir(exist_ok=True)
         yield folder
+        with contextlib.suppress(OSError):  # a full disk; the work is done
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), _mark(fingerprint, paths).encode())
         for run in runs.glob("*/"):
             shutil.rmtree(run, ignore_errors=True)
-        with contextlib.suppress(OSError):  # a full disk; the work is done
-            lock.truncate(0)
-            lock.write(_mark(fingerprint, paths))
 
 
 def _wait_for(lock: IO, runs: Path) -> None:

@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 
 from bico import InputError
 from bico.components import vae_factors
+from bico.grammar import ID
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "workflow" / "schemas"
 
@@ -80,6 +81,8 @@ def load_ablations(folder: str | Path, method: dict) -> dict[str, dict]:
     methods, problems = {}, []
     for path in sorted(Path(folder).glob("*.yaml")):
         try:
+            if not ID.fullmatch(path.stem):
+                raise InputError(f"{path}: allowed in a method's name: letters, digits, '_' and, not first, '-'")
             overlay = yaml.safe_load(path.read_text("utf-8"))
             if not isinstance(overlay, dict) or set(overlay) != {"method"} or not isinstance(overlay["method"], dict):
                 raise InputError(f"{path}: an ablation has `method` with switches, and nothing else")

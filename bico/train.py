@@ -7,7 +7,9 @@ and a run on several processes see the very same examples, noise levels and nois
 import ctypes
 import logging
 import math
+import resource
 import signal
+import sys
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -79,15 +81,17 @@ def train(
 ) -> None:  # fmt: skip
     """Trains a stage and writes the binder and its JSONL log.
 
-    settings: as `bico.pipeline.Pipeline.train_settings` gives them. transformer: the manifest of its weights.
+    settings: as `bico.pipeline.Pipeline.train_settings` gives them. transformer: its folder, or the manifest of its
+    weights.
     start_from: stage 1's binder, for stage 2. Checkpoints lie in the run's folder (see `bico.runs`), whose fingerprint
     is of settings, inputs, code, versions and precision.
-    Supports: resuming after a kill, to the same bits; several processes under `accelerate launch` (the batch is split,
-    so the examples, the optimiser steps and the effective batch stay the same). Raises InputError, and Stopped when it
-    was told to stop and has saved a checkpoint.
+    Supports: resuming after a kill, on a CPU to the same bits; several processes under `accelerate launch` (the batch
+    is split, so the examples, the optimiser steps and the effective batch stay the same). Raises InputError, and
+    Stopped when it was told to stop and has saved a checkpoint.
     """
     # -- setup
-    inputs = {"latents": latents, "prompts": prompts, "transformer": transformer, "start_from": start_from}
+    folder = component_folder(transformer)
+    inputs = {"latents": latents, "prompts": prompts, "start_from": start_from}
     hashes = {name: file_digest(path) for name, path in inputs.items() if path}
     # The other processes wait with the first one where an orphan is at work on the same, for as long as it takes.
     patience = InitProcessGroupKwargs(timeout=timedelta(days=7))
@@ -103,16 +107,17 @@ def train(
         "device": device.type,
         "dtype": str(dtype).removeprefix("torch."),
     }
-    folder, is_main = component_folder(transformer), accelerator.is_main_process
-    made_from = {"settings": settings, "inputs": hashes, **made_by}
+    is_main = accelerator.is_main_process
+    made_from = {"settings": settings, "inputs": hashes, "model": component_id(transformer), **made_by}
     with hold(made_from, output, log_file) if is_main else nullcontext() as run:
         (run,) = broadcast_object_list([run])
         if run is None:
             return
+        embeds = _read_prompts(settings, prompts)
         model = BlockwiseTransformer(load_transformer(folder, device, dtype, compute.offload))
         if compute.checkpoints_gradients(device):
             model.transformer.enable_gradient_checkpointing()
-        examples = _load_examples(settings, latents, prompts, model, device)
+        examples = _load_examples(settings, latents, prompts, embeds, model, device)
         binder = _new_binder(settings, examples, folder, start_from).to(device)
         stage = _Stage(settings, model, examples, binder, accelerator, device)
         first = stage.resume(run)
@@ -134,16 +139,7 @@ def train(
         # -- save
         if is_main:
             write_text(log_file, str(journal))
-            info = {
-                "concept": settings["concept"],
-                "stage": settings["stage"],
-                "model": component_id(transformer),
-                "prompts_sha256": load_embeds(prompts)[1],
-                "settings": settings,
-                "inputs": hashes,
-                **made_by,
-            }
-            save_binder(output, binder, info)
+            save_binder(output, binder, {"concept": settings["concept"], "stage": settings["stage"], **made_from})
 
 
 class _Stage:
@@ -274,14 +270,24 @@ def _finished(entry: dict) -> int:
     return entry["step"] + ("loss" in entry)
 
 
-def _load_examples(settings: dict, latents, prompts, model: BlockwiseTransformer, device) -> Examples:
-    (embeds, _), length, method = load_embeds(prompts), settings["text_length"], settings["method"]
-    room = method["absorbent_tokens"] if method["absorbent"] == "appended" else 0
-    longest = max(map(len, embeds))
-    if longest > length - room:
-        raise InputError(
-            f"{prompts}: a prompt of {longest} tokens leaves no room for {room} absorbent ones in {length}"
-        )
+def _read_prompts(settings: dict, prompts: str | Path) -> list[torch.Tensor]:
+    """The embeds of the prompts. InputError names those that leave no room for the absorbent tokens."""
+    embeds, method = load_embeds(prompts), settings["method"]
+    extra = {"none": 0, "appended": method["absorbent_tokens"], "end_of_text": method["absorbent_tokens"] - 1}
+    most = settings["text_length"] - extra[method["absorbent"]]
+    long = [
+        f"{prompts}, prompt {number} of {len(embeds)}: {len(prompt)} tokens with end-of-text, allowed: at most {most},"
+        f" beside absorbent ones in {settings['text_length']}"
+        for number, prompt in enumerate(embeds, start=1)
+        if len(prompt) > most
+    ]
+    if long:
+        raise InputError(*long)
+    return embeds
+
+
+def _load_examples(settings: dict, latents, prompts, embeds, model: BlockwiseTransformer, device) -> Examples:
+    length, method = settings["text_length"], settings["method"]
     tensors = load_file(latents)
     media = tensors["frames"] if settings["data"] == "frames" else tensors["clip"][None]
     if len(media) not in (1, len(embeds)):
@@ -295,7 +301,8 @@ def _load_examples(settings: dict, latents, prompts, model: BlockwiseTransformer
 
 
 def _new_binder(settings: dict, examples: Examples, transformer, start_from) -> ConceptBinder:
-    """The binder at step 0. An absorbent token starts as what it replaces, so training begins at the base model."""
+    """The binder at step 0. An absorbent token starts as what it replaces in the first prompt: padding is the same in
+    all of them, so with `appended` training begins at the base model."""
     method, (dim, blocks) = settings["method"], transformer_shape(transformer)
     torch.manual_seed(settings["training"]["seed"])
     absorbent = 0 if method["absorbent"] == "none" else method["absorbent_tokens"]
@@ -306,8 +313,8 @@ def _new_binder(settings: dict, examples: Examples, transformer, start_from) -> 
         generator = _generator(settings["training"]["seed"], 4, 0)
         binder.start_from(load_binder(start_from, dim, blocks)[0], method["temporal_start"], generator)
     elif absorbent:
-        place = -1 if method["absorbent"] == "appended" else int(examples.lengths[0]) - 1
-        binder.absorbent.data.copy_(examples.prompts[0, place].expand(absorbent, dim))
+        first = int(examples.lengths[0]) - (method["absorbent"] == "end_of_text")
+        binder.absorbent.data.copy_(examples.prompts[0, first : first + absorbent])
     return binder
 
 
@@ -325,6 +332,4 @@ def _peak_memory(device: torch.device) -> int:
     """Bytes: of the accelerator where torch counts them, else of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -22,8 +22,11 @@ from transformers import UMT5EncoderModel
 from bico import InputError
 from bico.files import atomic
 
+_MOST_SCORES = 2**27  # of plain attention: a quarter of a GB in bfloat16
+
 
 def load_transformer(folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none") -> nn.Module:
+    """A frozen WanTransformer3DModel; with offload `cpu` its weights stay in main memory. Raises InputError."""
     transformer = _load(WanTransformer3DModel, folder, device, dtype, offload)
     if device.type == "cpu" and dtype == torch.bfloat16:
         transformer.set_attn_processor(PlainAttention())
@@ -50,24 +53,23 @@ class PlainAttention(WanAttnProcessor):
         return attn.to_out[1](attn.to_out[0]((shares @ value).transpose(1, 2).flatten(2)))
 
 
-_MOST_SCORES = 2**27  # a quarter of a GB in bfloat16
-
-
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
     even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
     cos, sin = cos[..., 0::2], sin[..., 1::2]
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
 
 
-def load_vae(folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none") -> AutoencoderKLWan:
-    """With offloading the VAE works in tiles: its activations, not its weights, are what is large."""
-    vae = _load(AutoencoderKLWan, folder, device, dtype, "none")
-    if offload != "none":
+def load_vae(folder: str | Path, device: torch.device, dtype: torch.dtype, tiling: bool = False) -> AutoencoderKLWan:
+    """A frozen AutoencoderKLWan. Its activations are what is large: with `tiling` it codes overlapping tiles one by one
+    and blends them, which changes latents and pixels a little. Raises InputError."""
+    vae = _load(AutoencoderKLWan, folder, device, dtype)
+    if tiling:
         vae.enable_tiling()
     return vae
 
 
 def load_text_encoder(folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none") -> nn.Module:
+    """A frozen UMT5EncoderModel. Raises InputError."""
     return _load(UMT5EncoderModel, folder, device, dtype, offload)
 
 
@@ -144,20 +146,20 @@ def pad_embeds(embeds: Sequence[torch.Tensor], text_length: int) -> torch.Tensor
 
 
 def save_embeds(path: str | Path, embeds: Sequence[torch.Tensor], prompts_sha256: str) -> None:
-    """Writes prompt embeds [tokens, E] each, one behind the other, and the digest of the prompts they are of."""
+    """Writes prompt embeds [tokens, E] each, one behind the other, and in the metadata the digest of the prompts."""
     tensors = {"embeds": torch.cat(list(embeds)), "lengths": torch.tensor([len(prompt) for prompt in embeds])}
     with atomic(path) as part:
         save_file(tensors, part, metadata={"prompts_sha256": prompts_sha256})
 
 
-def load_embeds(path: str | Path) -> tuple[list[torch.Tensor], str]:
-    """Reads what `save_embeds` wrote: the embeds, and the digest of the prompts."""
+def load_embeds(path: str | Path) -> list[torch.Tensor]:
+    """The prompt embeds that `save_embeds` wrote, [tokens, E] each."""
     with safe_open(path, "pt") as file:
-        embeds, lengths = file.get_tensor("embeds"), file.get_tensor("lengths")
-        return list(embeds.split(lengths.tolist())), file.metadata()["prompts_sha256"]
+        return list(file.get_tensor("embeds").split(file.get_tensor("lengths").tolist()))
 
 
 def latent_statistics(vae: AutoencoderKLWan, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The mean and the standard deviation of a VAE's latents, [1, C, 1, 1, 1] each, on the device of `like`."""
     shape = (1, -1, 1, 1, 1)
     return like.new_tensor(vae.config.latents_mean).view(shape), like.new_tensor(vae.config.latents_std).view(shape)
 
@@ -169,7 +171,7 @@ def _checked(folder: str | Path) -> Path:
     return Path(folder)
 
 
-def _load(kind, folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str):
+def _load(kind, folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none"):
     dtype_argument = {"dtype" if kind is UMT5EncoderModel else "torch_dtype": dtype}
     folder = _checked(folder)
     model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **dtype_argument)

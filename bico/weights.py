@@ -47,12 +47,12 @@ def missing_weights(model: ModelFile, components: tuple[str, ...] | None = None)
 def fetch_weights(model: ModelFile, dry_run: bool = False) -> None:
     """Gets the components that are missing: downloads those of the hub, builds local ones, then writes each manifest.
 
-    Sizes are shown first; downloads resume and are checked against the hub's digests. What its manifest shows to be
-    there is not asked for again, so that a machine without network can use copied weights and manifests. Raises
-    InputError when a component cannot be had.
+    Sizes are shown first; downloads resume and are checked against the hub's digests. What of the hub its manifest
+    shows to be there is not asked for again, so that a machine without network can use copied weights and manifests;
+    local files may have changed and are read anew. Raises InputError when a component cannot be had.
     """
-    missing = [c for c in model.components.values() if missing_weights(model, (c.name,))]
-    hub = sorted((c for c in missing if c.repo), key=lambda c: (c.repo, c.revision))
+    wanted = [c for c in model.components.values() if c.repo is None or missing_weights(model, (c.name,))]
+    hub = sorted((c for c in wanted if c.repo), key=lambda c: (c.repo, c.revision))
     plans = [_plan(*key, list(group)) for key, group in groupby(hub, key=lambda c: (c.repo, c.revision))]
     for plan in plans:
         log.info("%s at %s: %d files, %.1f GB", plan["repo"], plan["revision"][:8], len(plan["files"]), plan["gb"])
@@ -62,7 +62,7 @@ def fetch_weights(model: ModelFile, dry_run: bool = False) -> None:
     for plan in plans:
         _download(plan)
         digests |= plan["sha256"]
-    for component in missing:
+    for component in wanted:
         if component.repo is None:
             _build(component)
         write_manifest(model, component, digests)

@@ -6,15 +6,14 @@ Encodes a prompt once and binds its words to their concepts, for each block of t
 """
 
 from bico.command import add_compute_arguments, parser, run, settings_argument
-from bico.components import component_argument
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--binders", nargs="*", default=[], help="one for each concept, in the prompt's order")
-    arguments.add_argument("--tokenizer", type=component_argument, required=True, help="the text encoder's tokenizer")
-    arguments.add_argument("--text-encoder", type=component_argument, required=True, help="a UMT5EncoderModel")
-    arguments.add_argument("--transformer", type=component_argument, required=True, help="a WanTransformer3DModel")
+    arguments.add_argument("--tokenizer", required=True, help="manifest or folder of the text encoder's tokenizer")
+    arguments.add_argument("--text-encoder", required=True, help="manifest or folder of a UMT5EncoderModel")
+    arguments.add_argument("--transformer", required=True, help="manifest or folder of a WanTransformer3DModel")
     arguments.add_argument("--output", required=True)
     arguments.add_argument("--settings", type=settings_argument, required=True)
     add_compute_arguments(arguments)
@@ -25,12 +24,12 @@ def main() -> None:
 
     device = pick_device(given.device)
     dtype = pick_dtype(given.settings.get("dtype", "auto"), device)
-    folders = {
+    components = {
         "tokenizer": given.tokenizer,
         "text_encoder": given.text_encoder,
         "transformer": given.transformer,
     }
-    compose(given.settings, given.binders, folders, given.output, device, dtype, given.offload)
+    compose(given.settings, given.binders, components, given.output, device, dtype, given.offload)
 
 
 if __name__ == "__main__":

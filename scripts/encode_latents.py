@@ -1,6 +1,6 @@
 """python scripts/encode_latents.py --clip akita.png --vae VAE --output latents.safetensors --settings settings.json
 
-Encodes a clip, and each of its frames alone, with the VAE. Settings: height, width, vae_dtype.
+Encodes a clip, and each of its frames alone, with the VAE. Settings: height, width, vae_dtype, vae_tiling.
 """
 
 from bico.command import add_compute_arguments, parser, run, settings_argument
@@ -22,7 +22,7 @@ def main() -> None:
     settings, device = given.settings, pick_device(given.device)
     dtype = pick_dtype(settings["vae_dtype"], device)
     size = (settings["height"], settings["width"])
-    encode_latents(given.clip, given.vae, given.output, *size, device, dtype, given.offload)
+    encode_latents(given.clip, given.vae, given.output, *size, device, dtype, settings.get("vae_tiling", False))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,24 @@
 """python scripts/export.py --binders akita/stage1.safetensors gaming/stage2.safetensors --output both.safetensors
 
-Writes binders in the released code's layout: one without suffix, several as sources 0, 1, ...
+Writes binders in the released code's layout: one without suffix, several as sources 0, 1, ... Settings: sources, which
+one of a released file of several each binder is (from 0); null of other files.
 """
 
-from bico.command import parser, run
+from bico.command import parser, run, settings_argument
 
 
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--binders", nargs="+", required=True, help="binder files, native or released")
     arguments.add_argument("--output", required=True)
+    arguments.add_argument("--settings", type=settings_argument, default={})
     given = arguments.parse_args()
 
     from bico.checkpoint import export_released, load_binder
 
-    export_released(given.output, [load_binder(path)[0] for path in given.binders])
+    sources = given.settings.get("sources", [None] * len(given.binders))
+    binders = [load_binder(path, source=source)[0] for path, source in zip(given.binders, sources, strict=True)]
+    export_released(given.output, binders)
 
 
 if __name__ == "__main__":

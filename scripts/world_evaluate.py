@@ -26,15 +26,15 @@ def main() -> None:
     from bico.devices import pick_device
     from bico.files import write_json
     from bico.wan import load_vae
-    from bico.world import transformer, vae, vlm
+    from bico.world.evaluation import evaluate_transformer, evaluate_vae, evaluate_vlm
 
     device = pick_device(given.device)
     if given.model == "vae":
-        report = vae.evaluate(load_vae(given.folder, device, torch.float32), given.count)
+        report = evaluate_vae(load_vae(given.folder, device, torch.float32), given.count)
     elif given.model == "vlm":
-        report = vlm.evaluate(given.folder, given.count, device=given.device)
+        report = evaluate_vlm(given.folder, given.count, device=given.device)
     else:
-        report = transformer.evaluate(given.folder, given.vae, device, given.count, given.frames, given.sheet)
+        report = evaluate_transformer(given.folder, given.vae, device, given.count, given.frames, given.sheet)
     write_json(given.report, report)
 
 

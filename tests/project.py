@@ -57,6 +57,19 @@ def succeed(folder: Path, *arguments: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
+def planned_jobs(folder: Path, *arguments: str, **environment: str) -> set[str]:
+    """The jobs that a dry run plans, as `rule` or `rule:wildcard values`, less `all`."""
+    output = succeed(folder, "--dry-run", *arguments, **environment)
+    jobs = set()
+    for block in re.split(r"\n\[.*\]\n", output)[1:]:
+        name = re.match(r"(?:local)?rule (\w+):", block)
+        wildcards = re.search(r"wildcards: (.*)", block)
+        if name and name[1] != "all":
+            values = [pair.split("=")[1] for pair in wildcards[1].split(", ")] if wildcards else []
+            jobs.add(":".join([name[1], *dict.fromkeys(values)]))
+    return jobs
+
+
 def make_project(folder: Path, embedded: Path) -> None:
     """Copies the workflow into `folder`, beside a small manifest and a model file of the embedded model; makes its
     weights' manifests."""

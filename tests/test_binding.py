@@ -47,7 +47,9 @@ def test_in_bfloat16_on_a_cpu_the_velocity_is_that_of_float32_to_its_precision(e
     velocities = []
     for dtype in (torch.float32, torch.bfloat16):
         loaded = BlockwiseTransformer(wan.load_transformer(embedded / "transformer", torch.device("cpu"), dtype))
-        contexts = torch.randn(loaded.blocks, 2, 7, loaded.dim, generator=torch.Generator().manual_seed(1))
+        contexts = torch.randn(
+            loaded.blocks, 2, 7, loaded.transformer.proj_out.in_features, generator=torch.Generator().manual_seed(1)
+        )
         velocities.append(loaded(latents, timestep, contexts).float())
     exact, rounded = velocities
     assert 0 < (rounded - exact).abs().max() < 0.03 * exact.abs().max()

@@ -64,6 +64,23 @@ def test_a_native_file_exported_to_the_released_layout_comes_back(tmp_path):
     assert all(torch.equal(value, binder.state_dict()[name]) for name, value in loaded.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("gate", "weighs", "warned"), [("softmax", "spatial", 0), ("softmax", "temporal", 1), ("zero", "temporal", 1)]
+)
+def test_a_gate_that_the_released_code_reads_otherwise_is_exported_with_a_warning(
+    tmp_path, caplog, gate, weighs, warned
+):
+    export_released(tmp_path / "out.safetensors", [trained(BinderSpec(D, N, dual=True, gate=gate, gate_weighs=weighs))])
+    assert caplog.text.count("will ignore the temporal branch") == warned
+
+
+def test_a_released_file_of_the_global_binder_alone_fits_any_number_of_blocks(tmp_path):
+    kept = {name: value for name, value in load_file(IMAGE).items() if not name.startswith("per_block")}
+    save_file(kept, tmp_path / "global.safetensors")
+    binder, _ = load_binder(tmp_path / "global.safetensors", D, N)
+    assert (binder.spec.per_block, binder.spec.blocks, len(binder.block_binders)) == (False, N, 0)
+
+
 def broken(tmp_path, change):
     tensors = load_file(VIDEO)
     change(tensors)

@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from bico.manifest import COMPOSITION_COLUMNS, CONCEPT_COLUMNS
+from bico.pipeline import MAIN
 from bico.settings import PRESETS, Method
 from tests.conftest import ROOT
 
+FOLDERS = ("benchmarks", "config", "docs", "resources/media", "resources/world")
 CONFIG_README = (ROOT / "config" / "README.md").read_text("utf-8")
 
 
@@ -57,21 +59,24 @@ def test_both_presets_are_documented_switch_by_switch():
     assert len(preset_rows()) == len(dataclasses.fields(Method))
 
 
-@pytest.mark.parametrize(
-    "document", ["README.md", "config/README.md", "docs/method.md", "docs/cluster.md", "benchmarks/README.md"]
-)
-def test_every_link_to_a_file_of_the_repository_leads_somewhere(document):
-    path = ROOT / document
-    links = re.findall(r"\]\(([^)#]+)\)", path.read_text("utf-8"))
-    local = [link for link in links if "/" in link and not link.startswith("http")]
-    assert all((path.parent / link).exists() for link in local)
+DOCUMENTS = [*ROOT.glob("*.md"), *(path for name in FOLDERS for path in (ROOT / name).rglob("*.md"))]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_to_a_file_of_the_repository_leads_somewhere(path):
+    """But for code: in a prompt a link leads to a concept."""
+    text = re.sub(r"(?s)```.*?```|`[^`]*`", "", path.read_text("utf-8"))
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")]
+    assert [link for link in links if not (path.parent / link).exists()] == []
 
 
 def test_the_pictures_name_what_the_code_has():
     """The names in the diagrams are those of rules, modules and functions."""
     rules = "".join(path.read_text("utf-8") for path in (ROOT / "workflow" / "rules").glob("*.smk"))
-    for name in re.findall(r"rules? ([a-z_0-9]+)", (ROOT / "docs" / "pipeline.svg").read_text("utf-8")):
+    drawing = (ROOT / "docs" / "pipeline.svg").read_text("utf-8")
+    for name in re.findall(r"rules? ([a-z_0-9]+)", drawing):
         assert f"rule {name}:" in rules or f" as {name} with:" in rules
+    assert f">results/{MAIN}/index.html<" in drawing
     text = " ".join(ET.parse(ROOT / "docs" / "binding.svg").getroot().itertext())
     for module, name in re.findall(r"\b(grammar|binding|wan|noise|render)\.([a-z_]+)", text):
         assert f"def {name}(" in (ROOT / "bico" / f"{module}.py").read_text("utf-8")

@@ -83,6 +83,7 @@ def test_every_column_is_read(model):
         ("concept,source,fps\na,gaming.mp4,0\n", "row 2, fps: found '0', allowed: a number above 0"),
         ("concept,source,short\na,gaming.mp4,trim\n", "row 2, short: found 'trim', allowed: error, loop, hold"),
         ("concept,source,spatial\na,gaming.mp4,x\n", "row 2, temporal: empty, but spatial is given"),
+        ("concept,source,spatial\na,akita.png,a dog; ...\n", "row 2, spatial: '...' is not one line with a word in it"),
         ("concept,source\na,akita.png,x\n", "3 fields in a table of 2 columns; quote text with commas"),
         ("", "concepts.csv, column 'concept': missing"),
     ],

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from bico import Stopped
+from bico import InputError, Stopped
 from bico.binding import BlockwiseTransformer
 from bico.boundprompt import load_bound_prompt, save_bound_prompt
 from bico.render import render, sample
@@ -38,6 +38,15 @@ def test_a_bound_prompt_comes_back_with_its_owned_tokens_alone_different_between
     assert contexts.shape == (4, 1, 16, 96)
     differ = (contexts[0] != contexts[3]).any(-1)[0]
     assert differ.nonzero().flatten().tolist() == [1, 4]
+
+
+def test_another_file_is_no_bound_prompt(bound, embedded, tmp_path):
+    other = embedded / "vae" / "diffusion_pytorch_model.safetensors"
+    for path in (other, embedded / "vae" / "config.json", tmp_path / "none.safetensors"):
+        with pytest.raises(InputError, match=f"{path.name}: not a bound prompt"):
+            rendered(path, embedded, tmp_path / "a.png")
+    with pytest.raises(InputError, match="no such manifest of weights"):
+        render(SETTINGS, bound, "a.json", "b.json", tmp_path / "a.png", tmp_path / "a.json", CPU, (torch.float32,) * 2)
 
 
 def test_a_seed_means_the_same_picture_and_another_seed_another(bound, embedded, tmp_path):

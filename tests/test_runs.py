@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import signal
@@ -24,6 +25,24 @@ def test_a_run_keeps_its_folder_until_its_work_is_done_and_then_only_a_lock_is_l
         assert (run / "half").read_text() == "new"
         write_text(output, "whole")
     assert names(tmp_path) == {"a.bin", ".runs/a.bin/lock"} and not run.exists()
+
+
+def test_what_was_begun_with_other_settings_is_not_taken_up_without_a_word(tmp_path, caplog):
+    for made_from, said in (("old", False), ("old", False), ("new", True)):
+        caplog.clear()
+        with caplog.at_level("INFO"), pytest.raises(KeyboardInterrupt), hold(made_from, tmp_path / "a.bin"):
+            raise KeyboardInterrupt
+        assert ("begun before with other settings" in caplog.text) == said
+
+
+def test_a_full_disk_at_the_very_end_loses_nothing_that_is_done(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("bico.runs.os.write", full)
+    with hold("this", tmp_path / "a.bin") as run:
+        write_text(tmp_path / "a.bin", "whole")
+    assert (tmp_path / "a.bin").read_text() == "whole" and not run.exists()
 
 
 def test_runs_of_two_outputs_do_not_touch_each_other(tmp_path):

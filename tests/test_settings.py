@@ -124,10 +124,12 @@ def test_ablations_are_switches_on_top_of_the_configured_method_or_of_a_preset(t
 def test_bad_ablations_are_named_all_at_once(tmp_path):
     (tmp_path / "a.yaml").write_text("method: {gate: open}")
     (tmp_path / "b.yaml").write_text("training: {iterations: 3}")
+    (tmp_path / "c.d.yaml").write_text("method: {per_block: false}")
     with pytest.raises(InputError) as error:
         load_ablations(tmp_path, dataclasses.asdict(PRESETS["paper"]))
-    first, second = error.value.problems
+    first, second, third = error.value.problems
     assert "a.yaml: method.gate: 'open'" in first and "b.yaml: an ablation has `method`" in second
+    assert "c.d.yaml: allowed in a method's name" in third
 
 
 def test_the_shipped_ablations_are_the_papers_rows_and_the_release():
@@ -154,6 +156,27 @@ def test_a_job_asks_for_a_card_unless_its_device_is_a_processor(device, runs_her
     monkeypatch.chdir(ROOT)
     loaded = pipeline.Pipeline.load({"compute": {"device": device}}, runs_here=runs_here)
     assert (loaded.gpus(), loaded.gpus(training=True)) == (cards, cards)
+
+
+def test_the_language_model_is_needed_only_for_concepts_that_are_trained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.safetensors").touch()
+    (tmp_path / "red.png").touch()
+    (tmp_path / "compositions.csv").write_text("composition,prompt\nboth,[A star](old) glows.\n")
+    given = "concept,source,spatial,binder\nold,,,old.safetensors\n"
+    config = {
+        "concepts": "concepts.csv",
+        "compositions": "compositions.csv",
+        "model": str(ROOT / "config" / "models" / "world.yaml"),
+    }
+    for row, writer, needed in (
+        ("", "vlm", False),
+        ("red,red.png,a red star,\n", "vlm", True),
+        ("red,red.png,a red star,\n", "template", False),
+        ("red,red.png,,\n", "template", True),
+    ):
+        (tmp_path / "concepts.csv").write_text(given + row)
+        assert pipeline.Pipeline.load(config | {"prompts": {"writer": writer}}).needs_vlm == needed
 
 
 @pytest.mark.parametrize("name", ["config", "short", "media"])

@@ -157,12 +157,14 @@ def validation_of(inputs, given: dict, start) -> list[float]:
     """The validation loss of a stage-1 binder, through the training code's own validation."""
     from accelerate import Accelerator
 
-    from bico.train import _load_examples, _Stage
+    from bico.train import _load_examples, _read_prompts, _Stage
 
     folder = json.loads((inputs / "transformer.json").read_text())["path"]
     cpu = torch.device("cpu")
     model = BlockwiseTransformer(load_transformer(folder, cpu, torch.float32))
-    examples = _load_examples(given, inputs / "latents.safetensors", inputs / "prompts.safetensors", model, cpu)
+    prompts = inputs / "prompts.safetensors"
+    embeds = _read_prompts(given, prompts)
+    examples = _load_examples(given, inputs / "latents.safetensors", prompts, embeds, model, cpu)
     binder, _ = load_binder(start, D, N)
     return list(_Stage(given, model, examples, binder, Accelerator(cpu=True), cpu).validation_loss().values())
 
@@ -275,9 +277,15 @@ def interrupt(*_arguments):
     raise KeyboardInterrupt
 
 
-def test_a_prompt_that_leaves_no_room_for_the_absorbent_tokens_is_refused(inputs, tmp_path):
-    with pytest.raises(InputError, match="a prompt of 10 tokens leaves no room for 55 absorbent ones in 64"):
-        run(inputs, tmp_path, settings(method={"absorbent_tokens": 55}))
+@pytest.mark.parametrize(("absorbent", "tokens", "fits"), [("appended", 55, 54), ("end_of_text", 56, 55)])
+def test_prompts_that_leave_no_room_for_the_absorbent_tokens_are_named(inputs, absorbent, tokens, fits):
+    """The longest has 10 tokens of 64; one absorbent token may stand in the place of end-of-text."""
+    from bico.train import _read_prompts
+
+    prompts, method = inputs / "spatial.safetensors", {"absorbent": absorbent}
+    with pytest.raises(InputError, match=r"prompt \d of \d: 10 tokens with end-of-text, allowed: at most 9, beside"):
+        _read_prompts(settings(method=method | {"absorbent_tokens": tokens}), prompts)
+    assert _read_prompts(settings(method=method | {"absorbent_tokens": fits}), prompts)
 
 
 def two_processes(inputs, folder, given: dict, **options) -> subprocess.Popen:

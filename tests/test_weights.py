@@ -8,6 +8,7 @@ import yaml
 
 from bico import InputError
 from bico.components import component_folder, component_id
+from bico.provenance import file_digest
 from bico.settings import load_model
 from bico.weights import fetch_weights, missing_weights
 from tests.conftest import ROOT
@@ -50,6 +51,18 @@ def test_a_file_that_went_missing_or_changed_its_size_is_named(model):
     tokenizer, vae = missing_weights(model)
     assert "vae: built/config.json is missing or not" in vae
     assert "tokenizer: source/tokenizer/tokenizer.json is missing" in tokenizer
+
+
+def test_local_weights_that_changed_at_the_same_size_get_a_new_manifest(model):
+    fetch_weights(model)
+    before = model.manifest("vae").read_text()
+    file = model.components["vae"].folder / "diffusion_pytorch_model.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    fetch_weights(model)
+    assert json.loads(model.manifest("vae").read_text())["files"][file.name]["sha256"] == file_digest(file)
+    assert model.manifest("vae").read_text() != before
 
 
 def test_a_local_folder_that_nobody_builds_is_named(model):

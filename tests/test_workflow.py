@@ -13,9 +13,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from bico.boundprompt import load_bound_prompt
+from bico.boundprompt import load_bound_prompt, read_header
 from bico.provenance import file_digest
-from tests.project import edit, make_project, snakemake, succeed
+from tests.project import edit, make_project, planned_jobs, snakemake, succeed
 
 pytestmark = pytest.mark.xdist_group("workflow")
 
@@ -34,19 +34,6 @@ def project(finished, tmp_path) -> Path:
     """A copy of the finished run that a test may change; dates are kept."""
     shutil.copytree(finished, tmp_path / "project")
     return tmp_path / "project"
-
-
-def planned(folder: Path, *arguments: str, **environment: str) -> set[str]:
-    """The jobs that a dry run plans, as `rule` or `rule:wildcard values`, less `all` and `page`."""
-    output = succeed(folder, "--dry-run", *arguments, **environment)
-    jobs = set()
-    for block in re.split(r"\n\[.*\]\n", output)[1:]:
-        name = re.match(r"(?:local)?rule (\w+):", block)
-        wildcards = re.search(r"wildcards: (.*)", block)
-        if name and name[1] not in ("all", "page"):
-            values = [pair.split("=")[1] for pair in wildcards[1].split(", ")] if wildcards else []
-            jobs.add(":".join([name[1], *dict.fromkeys(values)]))
-    return jobs
 
 
 def test_a_second_call_does_nothing(project):
@@ -77,11 +64,12 @@ def test_the_two_prompt_syntaxes_render_the_same_video(finished):
 
 
 def test_a_bound_prompt_says_which_words_belong_to_whom(finished):
-    bound = load_bound_prompt(finished / "results" / "bico" / "compositions" / "both" / "bound.safetensors")
-    assert bound.concepts == ("red", "slide")
+    path = finished / "results" / "bico" / "compositions" / "both" / "bound.safetensors"
+    bound, header = load_bound_prompt(path), read_header(path)
+    assert [piece["concept"] for piece in header["pieces"] if piece["concept"]] == ["red", "slide"]
     assert bound.contexts.shape == (4, 1, 64, 96)
-    owner = bound.header["owner"]
-    assert owner[0] == "red" and owner[-1] is None and len(owner) == len(bound.header["tokens"])
+    owner = header["owner"]
+    assert owner[0] == "red" and owner[-1] is None and len(owner) == len(header["tokens"])
     free = [i for i in range(64) if i >= len(owner) or owner[i] is None]
     assert (bound.contexts[0, 0, free] == bound.contexts[-1, 0, free]).all()
     assert (bound.contexts[0, 0, 0] != bound.contexts[-1, 0, 0]).any()
@@ -121,6 +109,7 @@ def trained(*stages: str) -> set[str]:
 
 
 RED = composed("both", "template", "still")
+PAGE = {"page:bico"}
 TRAINING = trained("red1", "slide1", "slide2")
 
 
@@ -200,6 +189,7 @@ def change_download(folder):
     edit(folder / "bico" / "weights.py", "max_workers=4", "max_workers=8")
 
 
+WRITTEN = {job for name in ("red", "slide") for job in (f"prompts:{name}", f"encode_prompts:{name}:prompts")}
 PROMPTS_OF_RED = {"concepts:red", "prompts:red", "encode_prompts:red:prompts"}
 
 
@@ -212,6 +202,7 @@ PROMPTS_OF_RED = {"concepts:red", "prompts:red", "encode_prompts:red:prompts"}
         (change_source, {"trim:red:png", "encode_latents:red"} | PROMPTS_OF_RED | trained("red1") | RED),
         (change_training_logic, TRAINING | RED),
         (change_checkpointing, TRAINING | RED | rendered("free")),
+        (change_config("prompts", count=4), WRITTEN | trained("red1", "slide2") | RED),
         (change_config("training", learning_rate=0.002), TRAINING | RED),
         (change_config("training", iterations_frames=3), trained("slide1", "slide2") | composed("both", "template")),
         (change_config("training", batch_size_clips=4), trained("slide2") | composed("both", "template")),
@@ -219,7 +210,7 @@ PROMPTS_OF_RED = {"concepts:red", "prompts:red", "encode_prompts:red:prompts"}
         (change_config("method", absorbent="none"), TRAINING | RED),
         (change_model("fps", 10), rendered("both", "template", "still", "free")),
         (change_loss_plot, {job for job in TRAINING if job.startswith("plot")}),
-        (change_download, set()),
+        (change_download, PAGE),
         (change_comments, set()),
         (change_wording, set()),
         (reorder_keys, set()),
@@ -230,7 +221,7 @@ PROMPTS_OF_RED = {"concepts:red", "prompts:red", "encode_prompts:red:prompts"}
 )
 def test_a_change_runs_exactly_what_depends_on_it(project, change, jobs):
     change(project)
-    assert planned(project) == jobs
+    assert planned_jobs(project) == (jobs and jobs | PAGE)
 
 
 def use_a_newer_diffusers(folder):
@@ -243,31 +234,31 @@ def use_a_newer_diffusers(folder):
 def test_a_newer_diffusers_runs_what_loads_its_models_again(project):
     use_a_newer_diffusers(project)
     encoding = {"encode_latents:red", "encode_latents:slide"}
-    everything = encoding | TRAINING | RED | composed("free")
-    assert planned(project, PYTHONPATH=str(project)) == everything
+    everything = encoding | TRAINING | RED | composed("free") | PAGE
+    assert planned_jobs(project, PYTHONPATH=str(project)) == everything
 
 
 def test_another_revision_of_a_component_runs_again_what_uses_it(project):
     manifest = project / "resources" / "weights" / "manifests" / "embedded" / "vae.json"
     edit(manifest, '"path"', '"note": "as if downloaded anew", "path"')
     encoding = {"encode_latents:red", "encode_latents:slide"}
-    assert planned(project) == encoding | TRAINING | RED | composed("free") - {"compose:bico:free"}
+    assert planned_jobs(project) == encoding | TRAINING | RED | rendered("free") | PAGE
 
 
 def test_an_edited_wording_of_the_language_model_runs_its_prompts_and_on_where_it_is_asked(project):
     change_config("prompts", writer="vlm", count=1, max_new_tokens=3, attempts=0)(project)
     target = "results/concepts/red/red_prompts.csv"
     succeed(project, target)
-    assert planned(project, target) == set()
+    assert planned_jobs(project, target) == set()
     change_wording(project)
-    assert planned(project, target) == {"prompts:red"}
+    assert planned_jobs(project, target) == {"prompts:red"}
 
 
 def test_two_concepts_never_run_again_for_each_others_sake(project):
     row = "other,media/red.png,a red thing,"
     edit(project / "config" / "concepts.csv", "slide,media", f"{row}\nslide,media")
     edit(project / "config" / "compositions.csv", "free,Only", "new,[A red thing](other) here.,0,2,\nfree,Only")
-    jobs = planned(project)
+    jobs = planned_jobs(project) - PAGE
     assert jobs and all("other" in job or "new" in job for job in jobs)
 
 
@@ -278,6 +269,10 @@ def test_a_video_says_what_made_it(finished):
     bound = made["inputs"]["bound_prompt"]
     assert bound["sha256"] == file_digest(folder / "compositions" / "both" / "bound.safetensors")
     assert [binder["concept"] for binder in bound["binders"]] == ["red", "slide"]
+    encoded = bound["made_by"]
+    assert encoded["versions"]["transformers"] and (encoded["device"], encoded["dtype"]) == ("cpu", "float32")
+    manifest = finished / "resources" / "weights" / "manifests" / "embedded" / "text_encoder.json"
+    assert encoded["inputs"]["text_encoder"]["manifest_sha256"] == file_digest(manifest)
     assert bound["binders"][1]["sha256"] == file_digest(folder / "binders" / "slide" / "stage2.safetensors")
     assert bound["binders"][1]["inputs"]["latents"] == file_digest(
         finished / "results/concepts/slide/latents.safetensors"
@@ -309,9 +304,9 @@ def test_explain_says_in_plain_words_why_a_result_would_or_would_not_be_made_aga
 def test_swapping_the_values_of_two_settings_is_seen(project):
     change_config("method", alpha=0.8, beta=0.9)(project)
     succeed(project, "results/bico/binders/red/stage1.safetensors")
-    assert "bind_stage1:bico:red" not in planned(project)
+    assert "bind_stage1:bico:red" not in planned_jobs(project)
     change_config("method", alpha=0.9, beta=0.8)(project)
-    assert "bind_stage1:bico:red" in planned(project)
+    assert "bind_stage1:bico:red" in planned_jobs(project)
 
 
 def test_released_binders_compose_beside_native_ones_and_native_ones_export(project):
@@ -331,7 +326,7 @@ def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(projec
     folder.mkdir()
     (folder / "global_only.yaml").write_text("method: {per_block: false, temporal_stage: false}\n")
     (folder / "full.yaml").write_text("method: {preset: paper}\n")
-    jobs = {job for job in planned(project, "ablations") if "global_only" in job}
+    jobs = {job for job in planned_jobs(project, "ablations") if "global_only" in job}
     of_both_images_and_clips = {job.replace("bico", "global_only") for job in trained("red1", "slide1")}
     assert of_both_images_and_clips == {job for job in jobs if job.startswith(("bind", "plot"))}
     succeed(project, "ablations")
@@ -343,7 +338,7 @@ def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(projec
     for name in ("global_only", "full"):
         page = project / "results" / name / "index.html"
         assert all((page.parent / link).is_file() for link in re.findall(r'(?:src|href)="([^"]+)"', page.read_text()))
-    assert planned(project) == set()
+    assert planned_jobs(project) == set()
 
 
 def test_a_folder_of_results_may_have_spaces(project):
@@ -354,7 +349,7 @@ def test_a_folder_of_results_may_have_spaces(project):
 
 def test_results_copied_into_a_fresh_checkout_are_not_made_again(project, tmp_path):
     subprocess.run(["cp", "-r", project, tmp_path / "clone"], check=True)  # new dates everywhere
-    assert planned(tmp_path / "clone") == set()
+    assert planned_jobs(tmp_path / "clone") == set()
 
 
 def test_a_finished_run_changes_only_the_edited_compositions_files(project):
@@ -376,7 +371,7 @@ def test_missing_weights_stop_it_before_any_job_with_the_one_command(project):
     assert stopped.returncode != 0
     for part in ("weights of model 'embedded' (model.yaml) are missing", "transformer: ", "vae: ", "tokenizer: "):
         assert part in said
-    assert "Get them with: snakemake weights --cores 1 --config model=model.yaml" in said
+    assert "Get them with: snakemake weights --cores 1 --config model=model.yaml weights=resources/weights" in said
     assert "Execute" not in said
 
 

@@ -10,10 +10,13 @@ import torch
 from diffusers.models.transformers import transformer_wan
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
+from bico import InputError
 from bico.tokens import PromptTokenizer
 from bico.wan import PlainAttention, encode_tokens, encode_video, load_transformer, load_vae, pad_embeds
+from bico.world import evaluation
 from bico.world import transformer as module
 from bico.world.captions import caption, words_of
+from bico.world.evaluation import HELD_OUT, evaluate_transformer, generate
 from bico.world.scene import MOTIONS, SHAPES, poses, render, sample_scene
 from bico.world.transformer import (
     MAPPED,
@@ -22,8 +25,6 @@ from bico.world.transformer import (
     SomeTokens,
     corpus,
     draw_map,
-    evaluate,
-    generate,
     new_models,
     train,
 )
@@ -51,6 +52,14 @@ def trained(tmp_path_factory, vae):
     folder = tmp_path_factory.mktemp("trained")
     train(SMALL, vae, folder / "t2v", folder / "t2v.jsonl", "cpu", "float32")
     return folder / "t2v"
+
+
+def test_training_does_not_go_on_from_a_model_of_other_words(trained, vae, tmp_path):
+    shutil.copytree(trained, tmp_path / "old")
+    path = tmp_path / "old" / "tokenizer" / "tokenizer.json"
+    path.write_text(path.read_text("utf-8").replace("star", "stern"), "utf-8")
+    with pytest.raises(InputError, match="other words"):
+        train(SMALL, vae, tmp_path / "t2v", tmp_path / "t2v.jsonl", "cpu", "float32", start_from=tmp_path / "old")
 
 
 @pytest.mark.parametrize("crosses", [False, True])
@@ -304,22 +313,22 @@ def test_its_clips_are_those_of_the_captions_seeds_and_sizes(trained, vae):
 def test_an_evaluation_of_a_perfect_model_says_so(trained, vae, monkeypatch, tmp_path):
     def perfect(folder, vae, texts, frames, device):
         for number in range(len(texts)):
-            rng = np.random.default_rng(module.HELD_OUT + number)
+            rng = np.random.default_rng(HELD_OUT["transformer"] + number)
             scene = sample_scene(rng)
             frame = int(rng.integers(81)) if frames == 1 else None
             assert caption(scene, rng, frame)[0] == texts[number]
             yield render(scene) if frame is None else render(scene, [frame])
 
-    monkeypatch.setattr(module, "generate", perfect)
-    found = evaluate(trained, vae, CPU, count=12, sheet=tmp_path / "sheet.jpg")
+    monkeypatch.setattr(evaluation, "generate", perfect)
+    found = evaluate_transformer(trained, vae, CPU, count=12, sheet=tmp_path / "sheet.jpg")
     assert set(found["agreement"].values()) == set(found["alone"].values()) == {1.0}
     assert found["named"]["count"] == 12 and found["named"]["motion"] == 12
-    assert evaluate(trained, vae, CPU, count=12, frames=1)["agreement"]["shape"] == 1
+    assert evaluate_transformer(trained, vae, CPU, count=12, frames=1)["agreement"]["shape"] == 1
     assert (tmp_path / "sheet.jpg").stat().st_size
 
 
 def test_the_shipped_one_draws_what_held_out_captions_say():
     world = ROOT / "resources" / "world"
-    found = evaluate(world, world / "vae", CPU, count=24, frames=1, batch=12)["agreement"]
+    found = evaluate_transformer(world, world / "vae", CPU, count=24, frames=1, batch=12)["agreement"]
     for attribute, least in {"background": 0.9, "pattern": 0.9, "count": 0.9, "colour": 0.8, "shape": 0.75}.items():
         assert found[attribute] >= least, attribute

@@ -11,7 +11,8 @@ import torch
 from bico import vlm
 from bico.embedded_vlm import Sizes, build_vlm
 from bico.phrases import KINDS, Phrases, keeps_phrases, missing_phrases, parse_phrases
-from bico.world import captions
+from bico.world import captions, evaluation
+from bico.world.evaluation import evaluate_vlm
 from bico.world.scene import COLOURS, FRAMES, poses, render, sample_scene
 from bico.world.vlm import (
     FPS,
@@ -26,7 +27,6 @@ from bico.world.vlm import (
     draw_example,
     draw_glances,
     draw_moves,
-    evaluate,
     glance_loss,
     moves_loss,
     named,
@@ -235,7 +235,7 @@ def test_moves_are_told_best_by_tokens_that_say_them_along_their_axes():
 
 
 def test_the_shipped_one_names_what_held_out_pictures_show():
-    found = evaluate(ROOT / "resources" / "world" / "vlm", scenes=10, prompts=1, device="cpu")
+    found = evaluate_vlm(ROOT / "resources" / "world" / "vlm", scenes=10, prompts=1, device="cpu")
     for kind in KINDS:
         assert found[kind]["valid"] == 1
         for attribute in ("background", "colour", "count", "shape", "style"):
@@ -264,11 +264,9 @@ def test_it_learns_and_what_is_written_is_what_the_pipeline_loads(tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_evaluation_of_a_model_that_errs_says_where(reader, monkeypatch, kind):
     """It names all scenes rightly, but calls every other one's subjects pink; and writes noise."""
-    from bico.world import vlm as module
-
     scenes = {}
-    original = module.sample_scene
-    monkeypatch.setattr(module, "sample_scene", lambda rng: scenes.setdefault(len(scenes), original(rng)))
+    original = evaluation.sample_scene
+    monkeypatch.setattr(evaluation, "sample_scene", lambda rng: scenes.setdefault(len(scenes), original(rng)))
     told = []
 
     def names(reader, frames, kind):
@@ -280,8 +278,8 @@ def test_an_evaluation_of_a_model_that_errs_says_where(reader, monkeypatch, kind
         wrong = tuple(re.sub(rf"^((small|big) )?({colours}) ", r"\1pink ", phrase) for phrase in phrases.spatial)
         return Phrases(wrong, phrases.temporal) if told[-1] else phrases
 
-    monkeypatch.setattr(module, "named_by", names)
-    found = module._evaluate(reader, kind, scenes=10, prompts=2)
+    monkeypatch.setattr(evaluation, "named_by", names)
+    found = evaluation._questioned(reader, kind, scenes=10, prompts=2)
     assert found["valid"] == 1
     assert found["right"] == found["words"]["colour"] == 1 - sum(told) / 10 < 1
     assert found["words"]["shape"] == found["words"]["style"] == 1

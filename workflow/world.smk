@@ -6,14 +6,15 @@
 #   --configfile config/world-gpu.yaml      on one GPU, in minutes
 #   snakemake --snakefile workflow/world.smk --configfile config/world-short.yaml --cores 2     the short form
 import json
-import os
 import shutil
 import sys
+from pathlib import Path
 
-ROOT = os.path.dirname(workflow.basedir)
-sys.path.insert(0, ROOT)
+ROOT = Path(workflow.basedir).resolve().parent
+sys.path.insert(0, str(ROOT))
 from bico.command import hand_over
 from bico.pipeline import has_accelerator
+from bico.provenance import code_digest
 
 FOLDER = config.get("folder", "results/world")
 PLACE = f"{FOLDER}/published"
@@ -30,7 +31,12 @@ START = {
 COUNT = config.get("count", 200)
 # On a machine without an accelerator the models share the cores.
 GPU = int(has_accelerator())
+# How the machine is used is no cause to run again: so minutes and compile are in no params, and workers is a resource.
 hand_over({"device": config.get("device", "auto")}, ROOT)
+
+
+def code(name):
+    return code_digest(ROOT / "bico" / "world" / f"{name}.py")
 
 
 localrules:
@@ -45,7 +51,7 @@ rule publish:
     output:
         f"{PLACE}/README.md",
     params:
-        settings=SETTINGS,
+        code=code("card"),
     shell:
         "python scripts/world_publish.py --folder {FOLDER:q} --output {PLACE:q}"
 
@@ -59,13 +65,14 @@ rule vae_or_vlm:
     threads: 1
     resources:
         gpu=GPU,
+        workers=lambda wildcards: WORKERS.get(wildcards.model, 0),
     params:
         settings=lambda wildcards: SETTINGS.get(wildcards.model, "{}"),
-        workers=lambda wildcards: WORKERS.get(wildcards.model, 0),
         start=lambda wildcards: START.get(wildcards.model, ""),
+        code=lambda wildcards: code(wildcards.model),
     shell:
         "OMP_NUM_THREADS={threads} python scripts/world_train.py {wildcards.model} --output {output.model:q}"
-        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES} --workers {params.workers}"
+        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES} --workers {resources.workers}"
         " {params.start}"
 
 
@@ -78,13 +85,14 @@ rule transformer:
     threads: 2
     resources:
         gpu=GPU,
+        workers=WORKERS.get("transformer", 0),
     params:
         settings=SETTINGS.get("transformer", "{}"),
-        workers=WORKERS.get("transformer", 0),
         start=START.get("transformer", ""),
+        code=code("transformer"),
     shell:
         "OMP_NUM_THREADS={threads} python scripts/world_train.py transformer --vae {input:q} --output {output.model:q}"
-        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES} --workers {params.workers}"
+        " --log {output.log:q} --settings {params.settings:q} --minutes {MINUTES} --workers {resources.workers}"
         " {COMPILE} {params.start}"
 
 
@@ -99,6 +107,9 @@ rule evaluate:
     threads: 2
     resources:
         gpu=GPU,
+    params:
+        scenes=COUNT,
+        code=code("evaluation"),
     shell:
         "python scripts/world_evaluate.py {wildcards.model} --folder {input.model:q} --vae {input.vae:q}"
-        " --report {output:q} --count {COUNT}"
+        " --report {output:q} --count {params.scenes}"

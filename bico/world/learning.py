@@ -4,6 +4,7 @@ Every random choice of a step is drawn from generators seeded by (seed, step), s
 """
 
 import copy
+import json
 import math
 import shutil
 import tempfile
@@ -269,6 +270,13 @@ def checked(settings: dict, defaults: dict) -> dict:
     if strangers := set(settings) - set(defaults):
         raise InputError(f"no such setting: {', '.join(sorted(strangers))}")
     return defaults | settings
+
+
+def check_words(start_from: str | Path, tokenizer: str | Path) -> None:
+    """InputError unless both folders have the same tokenizer: what a model learned of a word it knows by its number."""
+    theirs, mine = (Path(folder) / "tokenizer.json" for folder in (start_from, tokenizer))
+    if json.loads(theirs.read_text("utf-8")) != json.loads(mine.read_text("utf-8")):
+        raise InputError(f"{theirs}: other words than today's captions and wording make; train without --start-from")
 
 
 def replace_folder(folder: str | Path, write: Callable[[Path], None]) -> None:

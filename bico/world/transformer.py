@@ -10,8 +10,7 @@ elsewhere (REPA, arXiv 2410.06940): the transformer learns sooner what to draw w
 """
 
 import tempfile
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,31 +20,23 @@ from torch import nn
 from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
-from bico.binding import BlockwiseTransformer, bind
-from bico.command import progress
 from bico.devices import pick_device, pick_dtype
 from bico.embedded import build_tokenizer
 from bico.noise import shift_sigma
 from bico.phrases import KINDS
 from bico.provenance import code_digest, file_digest
-from bico.render import sample
-from bico.sheets import contact_sheet
 from bico.template import template_prompts
 from bico.tokens import PromptTokenizer
 from bico.wan import (
     PlainAttention,
-    decode_video,
-    encode_tokens,
     latent_statistics,
     load_text_encoder,
     load_transformer,
     load_vae,
-    pad_embeds,
 )
 from bico.world import captions, scene
-from bico.world.captions import Words, agreement, caption, phrases_of, words_of
-from bico.world.learning import LEARNING, LOGIT, Learner, axes, checked, learn, told
-from bico.world.oracle import look
+from bico.world.captions import Words, caption, phrases_of, words_of
+from bico.world.learning import LEARNING, LOGIT, Learner, axes, check_words, checked, learn, told
 from bico.world.scene import FRAMES, SIZE, Scene, Subject, render, sample_scene
 from bico.world.vae import encode_clip
 
@@ -72,7 +63,6 @@ SETTINGS = LEARNING | {
     "warmup": 300,
     "decay": 0.4,
 }
-HELD_OUT = 900_000  # the seed of the first scene that is never trained on
 
 
 # The model
@@ -258,6 +248,8 @@ def train(
     with tempfile.TemporaryDirectory() as start:
         tokenizer = Path(start) / "tokenizer"
         build_tokenizer(tokenizer, corpus(), settings["vocabulary"])
+        if start_from:
+            check_words(Path(start_from) / "tokenizer", tokenizer)
         data = Batches(settings, PromptTokenizer(tokenizer))
 
         def begin() -> _Learner:
@@ -421,75 +413,3 @@ def _off(pose: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
     known = ~true.isnan()
     losses = nn.functional.smooth_l1_loss(pose, true.nan_to_num(), reduction="none")
     return (known * losses).sum() / known.sum().clamp(min=1)
-
-
-# What it has learned
-
-
-@torch.no_grad()
-def generate(
-    folder: str | Path, vae: str | Path, texts: Sequence[str], frames: int, device: torch.device, seed: int = 0,
-    text_length: int = SETTINGS["text_length"], steps: int = 25, shift: float = 5.0, guidance_scale: float = 2.0,
-    batch: int = 4,
-) -> Iterator[np.ndarray]:  # fmt: skip
-    """The model's clips of some captions, uint8 [F, H, W, 3] each, through the pipeline's own functions."""
-    folder = Path(folder)
-    tokenizer = PromptTokenizer(folder / "tokenizer")
-    encoder = load_text_encoder(folder / "text_encoder", device, torch.float32)
-    ids = [tokenizer.tokenise_text(text).ids for text in ("", *texts)]
-    embeds = pad_embeds(encode_tokens(encoder, ids, text_length, device), text_length).to(device)
-    model = BlockwiseTransformer(load_transformer(folder / "transformer", device, torch.bfloat16))
-    negative, *prompts = bind(model.project(embeds.bfloat16()), torch.zeros(embeds.shape[:2]), [], model.blocks).unbind(
-        1
-    )
-    decoder = load_vae(vae, device, torch.float32)
-    shape = (decoder.config.z_dim, 1 + frames // 4, scene.SIZE // 8, scene.SIZE // 8)
-    for first in progress(range(0, len(texts), batch), "clips", "batch"):
-        contexts = torch.stack(prompts[first : first + batch], 1)
-        numbers = range(first, first + contexts.shape[1])
-        noise = torch.stack([torch.randn(shape, generator=_generator(seed, number)) for number in numbers]).to(device)
-        plain = negative[:, None].expand_as(contexts)
-        *_, latents = sample(model, noise, contexts, plain, steps, shift, guidance_scale)
-        yield from (decode_video(decoder, one) for one in latents)
-
-
-def _generator(*numbers: int) -> torch.Generator:
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
-
-
-def evaluate(
-    folder: str | Path, vae: str | Path, device: torch.device, count: int = 200, frames: int = FRAMES,
-    sheet: str | Path | None = None, **sampling,
-) -> dict:  # fmt: skip
-    """Of `count` held-out captions, by attribute, the share of those that name it whose clip shows it, by the oracle;
-    and how many name it; and `alone`, these shares of the captions of one subject.
-
-    frames: 1 for captions of single frames. sheet: shows the first clips under their captions.
-    """
-    texts, said = [], []
-    for number in range(count):
-        rng = np.random.default_rng(HELD_OUT + number)
-        text, words = caption(sample_scene(rng), rng, int(rng.integers(FRAMES)) if frames == 1 else None)
-        texts.append(text)
-        said.append(words)
-    agreed, alone, rows = defaultdict(list), defaultdict(list), []
-    for text, words, clip in zip(texts, said, generate(folder, vae, texts, frames, device, **sampling), strict=True):
-        right = agreement(words, look(clip).words)
-        wrong = ", ".join(attribute for attribute, agrees in right.items() if not agrees)
-        rows.append((f"{text}  [not shown: {wrong}]" if wrong else text, clip))
-        for attribute, agrees in right.items():
-            agreed[attribute].append(agrees)
-            if len(words.subjects) == 1:
-                alone[attribute].append(agrees)
-    if sheet:
-        contact_sheet(sheet, rows[:_SHOWN], thumb_height=96)
-    counts = {attribute: len(right) for attribute, right in sorted(agreed.items())}
-    found = {"captions": count, "first_seed": HELD_OUT, "frames": frames, "named": counts}
-    return found | {"agreement": _shares(agreed), "alone": _shares(alone)}
-
-
-def _shares(agreed: dict[str, list[bool]]) -> dict[str, float]:
-    return {attribute: float(np.mean(right)) for attribute, right in sorted(agreed.items())}
-
-
-_SHOWN = 24  # clips on a sheet

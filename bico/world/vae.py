@@ -13,7 +13,6 @@ the decoder alone learns to make the best of latents with little noise.
 """
 
 import math
-from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -32,10 +31,8 @@ from torch.utils.data import Dataset
 
 from bico.devices import pick_device, pick_dtype
 from bico.provenance import code_digest, file_digest
-from bico.wan import decode_video, encode_video
-from bico.world.captions import agreement, words_of
+from bico.wan import encode_video
 from bico.world.learning import LEARNING, Learner, checked, learn
-from bico.world.oracle import colour_distance, look
 from bico.world.scene import FRAMES, render, sample_scene
 
 SETTINGS = LEARNING | {
@@ -58,7 +55,6 @@ SETTINGS = LEARNING | {
     "kl": 1e-5,
     "statistics": 64,  # clips that the latents' mean and standard deviation are measured on
 }
-HELD_OUT = 700_000  # the seed of the first scene that is never trained on
 FRAMES_OF_A_SCENE = 2  # where single frames are trained on: drawing several of a scene is cheaper
 _EPSILON = 0.02  # of the Charbonnier loss; pixels go from -1 to 1
 
@@ -333,16 +329,6 @@ def _charbonnier(error: torch.Tensor) -> torch.Tensor:
     return (error.square() + _EPSILON**2).sqrt().mean() - _EPSILON
 
 
-# What it has learned
-
-
-def held_out(count: int):
-    """Scenes that are never trained on, and their clips."""
-    for seed in range(HELD_OUT, HELD_OUT + count):
-        scene = sample_scene(np.random.default_rng(seed))
-        yield scene, render(scene)
-
-
 def measure_latents(vae: AutoencoderKLWan, clips: int) -> None:
     """Sets the mean of the latents by channel and the standard deviation of all channels, in the VAE's configuration,
     from clips of the world that are neither trained on nor held out. One scale for all, as Stable Diffusion's VAEs have
@@ -354,46 +340,3 @@ def measure_latents(vae: AutoencoderKLWan, clips: int) -> None:
     latents = torch.cat([encode_video(vae, render(scene)).flatten(1) for scene in scenes], 1)
     deviation = latents.var(1).mean().sqrt().item()
     vae.register_to_config(latents_mean=latents.mean(1).tolist(), latents_std=[deviation] * vae.config.z_dim)
-
-
-def evaluate(vae: AutoencoderKLWan, scenes: int = 32) -> dict:
-    """How well it gives held-out clips of 81 frames back; colours are of 255 levels.
-
-    psnr: the mean over the clips, and the lowest; psnr_by_frame and colour_by_frame (how far the frame's mean colour is
-    off) are [81], means over the clips; drift: the colour's error in the last 9 frames less that in the first 9.
-    oracle: the share of reconstructions that show the scene's words, by attribute; oracle_before: of the clips
-    themselves; shade: CIEDE2000 between the subjects' shades before and after (the median).
-    """
-    errors, colours, shades = [], [], []
-    agreed = {"oracle": defaultdict(list), "oracle_before": defaultdict(list)}
-    for scene, clip in held_out(scenes):
-        seen = decode_video(vae, encode_video(vae, clip))
-        difference = seen.astype(np.float64) - clip
-        errors.append(np.square(difference).mean((1, 2, 3)))
-        colours.append(np.abs(difference.mean((1, 2))).mean(1))
-        looks = {"oracle": look(seen), "oracle_before": look(clip)}
-        for name, looked in looks.items():
-            for attribute, right in agreement(words_of(scene), looked.words).items():
-                agreed[name][attribute].append(right)
-        shades += [
-            colour_distance(after.shade, before.shade)
-            for after, before in zip(looks["oracle"].subjects, looks["oracle_before"].subjects, strict=False)
-        ]
-    by_clip = _psnr(np.mean(errors, 1))
-    by_frame = np.mean(colours, 0)
-    return {
-        "scenes": scenes,
-        "first_seed": HELD_OUT,
-        "psnr": {"mean": by_clip.mean().item(), "lowest": by_clip.min().item()},
-        "psnr_by_frame": _psnr(np.array(errors)).mean(0).round(2).tolist(),
-        "colour_by_frame": by_frame.round(3).tolist(),
-        "drift": (by_frame[-9:].mean() - by_frame[:9].mean()).item(),
-        "shade": float(np.median(shades)) if shades else None,
-        **{
-            name: {key: float(np.mean(right)) for key, right in sorted(found.items())} for name, found in agreed.items()
-        },
-    }
-
-
-def _psnr(squared_error: np.ndarray) -> np.ndarray:
-    return 10 * np.log10(255**2 / np.maximum(squared_error, 1e-4))

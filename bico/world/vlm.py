@@ -30,17 +30,17 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionAttention
 from transformers.vision_utils import get_vision_position_ids
 
-from bico import InputError, vlm
+from bico import vlm
 from bico.devices import pick_device, pick_dtype
 from bico.embedded_vlm import Sizes, build_vlm
-from bico.phrases import KINDS, Phrases, keeps_phrases, missing_phrases, parse_phrases, required_phrases
+from bico.phrases import KINDS, Phrases, keeps_phrases, missing_phrases, required_phrases
 from bico.provenance import code_digest, file_digest
 from bico.template import template_prompts
 from bico.vlm import Picture, Vlm, concept_conversation, keep_request, prompt_conversation
 from bico.wording import CONCEPT_SYSTEM, PROMPT_SYSTEM
 from bico.world import captions, scene
 from bico.world.captions import phrases_of, say, thinned, words_of
-from bico.world.learning import LEARNING, LOGIT, Learner, axes, checked, learn, told
+from bico.world.learning import LEARNING, LOGIT, Learner, axes, check_words, checked, learn, told
 from bico.world.scene import FRAMES, SIZE, Scene, render, sample_scene
 
 SETTINGS = LEARNING | {
@@ -68,7 +68,6 @@ SETTINGS = LEARNING | {
 }
 TASKS = ("name", "write", "rewrite")
 FPS = 15  # of the world's clips
-HELD_OUT = 800_000  # the seed of the first scene that is never trained on
 _IGNORED = -100
 
 
@@ -480,6 +479,7 @@ def train(
         build_vlm(start, settings["seed"], _sizes(settings), corpus())
         reader = vlm.load(start)
         if start_from:
+            check_words(start_from, start)
             reader.model.load_state_dict(vlm.load(start_from).model.state_dict())
 
         def begin() -> _Learner:
@@ -539,60 +539,3 @@ class _Learner(Learner):
     def write(self, folder: Path, last: bool = False) -> None:
         shutil.copytree(self.start, folder)
         self.averaged().to(torch.float16).save_pretrained(folder)
-
-
-# What it has learned
-
-
-def evaluate(folder: str | Path, scenes: int = 100, prompts: int = 8, device: str = "auto") -> dict:
-    """How it answers the pipeline's own questions on held-out scenes: `scenes` clips, and as many images; of every
-    tenth of them it writes `prompts` prompts.
-
-    Of each kind: `valid`, the share of first answers that are JSON by the schema; `right`, the share of answers with
-    just the right phrases; `words`, by attribute, the share of answers in which they are right; `kept`, the share of
-    prompts that keep all key phrases, at the first try and in the end.
-    """
-    reader = vlm.load(folder, pick_device(device))
-    return {"scenes": scenes, "first_seed": HELD_OUT} | {
-        kind: _evaluate(reader, kind, scenes, prompts) for kind in KINDS
-    }
-
-
-def _evaluate(reader: Vlm, kind: str, scenes: int, prompts: int) -> dict:
-    valid, right, words, reports = [], [], defaultdict(list), []
-    for number in range(scenes):
-        rng = np.random.default_rng(HELD_OUT + number + scenes * (kind == "image"))
-        shown = sample_scene(rng)
-        frame = int(rng.integers(FRAMES)) if kind == "image" else None
-        frames = render(shown) if frame is None else render(shown, [frame])
-        phrases, expected = named_by(reader, frames, kind), named(shown, frame)
-        valid.append(phrases is not None)
-        found = phrases or Phrases(())
-        right.append(_as_sets(found) == _as_sets(expected))
-        claimed = captions.parse(", ".join(found.all))
-        claimed = replace(claimed, light=claimed.light or "steady")  # which no phrase says
-        for attribute, agrees in captions.agreement(words_of(shown, frame), claimed).items():
-            words[attribute].append(agrees)
-        if number % 10 == 0:
-            _, report = vlm.diversify(reader, frames, kind, expected, FPS, prompts, attempts=1)
-            reports.append(report)
-    written = sum(report["count"] for report in reports)
-    return {
-        "valid": float(np.mean(valid)),
-        "right": float(np.mean(right)),
-        "words": {attribute: float(np.mean(agreed)) for attribute, agreed in sorted(words.items())},
-        **{name: sum(report[name] for report in reports) / written for name in ("kept_first_try", "kept")},
-    }
-
-
-def _as_sets(phrases: Phrases) -> tuple[set[str], set[str]]:
-    return set(phrases.spatial), set(phrases.temporal)
-
-
-def named_by(reader: Vlm, frames: np.ndarray, kind: str) -> Phrases | None:
-    """None: the first answer is not usable."""
-    seen = vlm.see(reader, concept_conversation(kind), vlm.picture(reader, frames, kind, FPS))
-    try:
-        return parse_phrases(vlm.answer(reader, seen), kind)
-    except InputError:
-        return None

@@ -14,7 +14,7 @@ rule bind_stage1:
         "../../environment.yml"
     resources:
         gpu=pipeline.gpus(training=True),
-        mem_mb=grows(lambda: pipeline.memory("transformer", more_gb=12)),
+        mem_mb=grows(lambda: pipeline.memory("transformer", more_gb=12, training=True)),
         runtime=grows(720),
     params:
         stage=stage(
@@ -47,7 +47,7 @@ rule bind_stage2:
         "../../environment.yml"
     resources:
         gpu=pipeline.gpus(training=True),
-        mem_mb=grows(lambda: pipeline.memory("transformer", more_gb=16)),
+        mem_mb=grows(lambda: pipeline.memory("transformer", more_gb=16, training=True)),
         runtime=grows(1440),
     params:
         stage=stage(
@@ -110,6 +110,9 @@ rule export:
         mem_mb=grows(8000),
         runtime=grows(10),
     params:
-        stage=stage("export", lambda wildcards: {}),
+        stage=stage(
+            "export", lambda wildcards: pipeline.export_settings(wildcards.concept)
+        ),
     shell:
-        "python scripts/export.py --binders {input.binder:q} --output {output.released:q} 2>&1 | keep_log {log:q}"
+        "python scripts/export.py --binders {input.binder:q} --output {output.released:q}"
+        " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"

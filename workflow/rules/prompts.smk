@@ -63,3 +63,7 @@ use rule prompts as spatial_prompts with:
         f"{RESULTS}/logs/spatial_prompts/{{concept}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/spatial_prompts/{{concept}}.tsv"
+    params:
+        stage=stage(
+            "prompts", lambda wildcards: pipeline.prompts_settings(of_frames=True)
+        ),
