@@ -56,6 +56,16 @@ def test_a_seed_means_the_same_picture_and_another_seed_another(bound, embedded,
     assert not np.array_equal(first, rendered(bound, embedded, tmp_path / "c.png", frames=1, seed=4))
 
 
+def test_tiles_change_pixels_a_little(bound, embedded, tmp_path):
+    """On a picture that is larger than one tile; smaller ones are the same to the bit."""
+    small, large = {"frames": 1}, {"frames": 1, "height": 320, "width": 320, "steps": 1}
+    for name, size in (("small", small), ("large", large)):
+        plain = rendered(bound, embedded, tmp_path / f"{name}.png", **size).astype(int)
+        tiled = rendered(bound, embedded, tmp_path / f"{name}_tiled.png", **size, vae_tiling=True).astype(int)
+        assert (plain != tiled).any() == (name == "large")
+        assert np.abs(plain - tiled).mean() < 0.1 * plain.std()
+
+
 def test_a_video_has_its_frames_and_leaves_nothing_beside_it(bound, embedded, tmp_path):
     assert rendered(bound, embedded, tmp_path / "out" / "a.mp4").shape == (5, 32, 48, 3)
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}

@@ -217,6 +217,11 @@ PROMPTS_OF_RED = {"concepts:red", "prompts:red", "encode_prompts:red:prompts"}
         (touch_sources, set()),
         (use_the_machine_otherwise, set()),
         (change_config("compute", gpus=2), set()),
+        (change_config("compute", offload="cpu"), set()),
+        (
+            change_config("compute", vae_tiling=True),
+            {"encode_latents:red", "encode_latents:slide"} | TRAINING | RED | rendered("free"),
+        ),
     ],
 )
 def test_a_change_runs_exactly_what_depends_on_it(project, change, jobs):
