@@ -182,9 +182,10 @@ def test_methods_stand_side_by_side_in_the_figures_that_their_cases_tell():
         name: table([(trial, {"colour": value, "shape": 1.0, "texture": 1.0})]) for name, value in (("a", 2), ("b", 8))
     }
     lines = comparison(tables).splitlines()
-    assert lines[0] == "| figure | a | b | trials | goal |"
-    assert lines[2] == "| image: colour distance | 2 (2 to 2) | 8 (8 to 8) | 1 | CIEDE2000 |"
-    assert not any("video" in line for line in lines)
+    assert lines[0].startswith("| method | image: colour distance | ") and "video" not in lines[0]
+    assert [line[:20] for line in lines[2:]] == [
+        "| a | 2 (2 to 2) | 1", "| b | 8 (8 to 8) | 1", "| trials | 1 | 1 | 1", "| goal | CIEDE2000 |"
+    ]  # fmt: skip
 
 
 def test_the_measures_of_each_trial_are_listed_and_those_of_videos_by_their_motion():

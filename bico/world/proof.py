@@ -414,13 +414,13 @@ def _bootstrapped(what: str, values: list[np.ndarray], figure: Callable[..., flo
 
 
 def comparison(tables: Mapping[str, Sequence[Row]]) -> str:
-    """Markdown: the same cases by several methods, a column each; what no case tells is left out."""
-    lines = [f"| figure | {' | '.join(tables)} | trials | goal |", "| --- " * (len(tables) + 3) + "|"]
-    for each in zip(*tables.values(), strict=True):
-        if each[0].trials:
-            figures = " | ".join(f"{row.value:.3g} ({row.low:.2g} to {row.high:.2g})" for row in each)
-            lines.append(f"| {each[0].what} | {figures} | {each[0].trials} | {each[0].goal} |")
-    return "\n".join(lines) + "\n"
+    """Markdown: the same cases by several methods, a row each, with 95 % intervals; what no case tells is left out."""
+    told = {name: [row for row in rows if row.trials] for name, rows in tables.items()}
+    figures = next(iter(told.values()))
+    lines = [["method", *(row.what for row in figures)], ["---"] * (len(figures) + 1)]
+    lines += [[name, *(f"{r.value:.3g} ({r.low:.2g} to {r.high:.2g})" for r in rows)] for name, rows in told.items()]
+    lines += [["trials", *(str(row.trials) for row in figures)], ["goal", *(row.goal for row in figures)]]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def markdown(rows: Sequence[Row]) -> str:
