@@ -8,23 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+
 from bico.files import write_text
 
-LEGEND = """Change of the fixed-noise validation loss against the unbound model, without the absorbent tokens, mean over
-nine noise quantiles and the concepts; lower is better. It says how well the words reproduce their own source, not how
-well they compose: look at each method's page for that.
+LEGEND = """Change of the fixed-noise validation loss against the unbound model in %, without the absorbent tokens, mean
+over nine noise quantiles and the concepts, with the 95 % bootstrap interval where there are several; lower is better.
+It says how well the words reproduce their own source, not how well they compose: look at each method's page for that.
 """
 
 
 @dataclass(frozen=True)
 class Row:
     """One method. switches: those that differ from the reference. images, videos: the change of the last stage's mean
-    validation loss against the unbound base, in %, the mean over those concepts; None without any."""
+    validation loss against the unbound base, in %, of each concept of the kind."""
 
     method: str
     switches: dict
-    images: float | None
-    videos: float | None
+    images: tuple[float, ...]
+    videos: tuple[float, ...]
 
 
 def change_of_loss(log: str | Path) -> float:
@@ -38,20 +40,37 @@ def change_of_loss(log: str | Path) -> float:
 def row(method: str, switches: dict, reference: dict, images: Sequence[str], videos: Sequence[str]) -> Row:
     """A method's row, from the logs of the last stages of its image and video concepts."""
     differs = {name: value for name, value in switches.items() if value != reference[name]}
-    means = [fmean(map(change_of_loss, logs)) if logs else None for logs in (images, videos)]
-    return Row(method, differs, *means)
+    return Row(method, differs, *(tuple(map(change_of_loss, logs)) for logs in (images, videos)))
+
+
+def interval(values: Sequence[float], draws: int = 10_000) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean."""
+    means = np.random.default_rng(0).choice(values, (draws, len(values))).mean(1)
+    return tuple(np.quantile(means, (0.025, 0.975)).tolist())
 
 
 def write_table(rows: Sequence[Row], markdown: str | Path, table: str | Path) -> None:
     """Writes the rows as Markdown and as CSV; the numbers are the same."""
-    lines = ["| method | differs from the paper's in | images | videos |", "| --- | --- | --- | --- |"]
+    lines = ["| method | differs from the paper's in | images, % | videos, % |", "| --- | --- | --- | --- |"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "switches", "images_loss_change_percent", "videos_loss_change_percent"])
+    figures = [f"{kind}_{figure}" for kind in ("images", "videos") for figure in ("change_percent", "low", "high")]
+    writer.writerow(["method", "switches", *figures])
     for entry in rows:
-        figures = ["" if value is None else f"{value:+.2f}" for value in (entry.images, entry.videos)]
         switches = ", ".join(f"{name}: {json.dumps(value)}" for name, value in entry.switches.items())
-        lines.append(f"| {entry.method} | {switches or 'nothing'} | {figures[0]} % | {figures[1]} % |")
-        writer.writerow([entry.method, switches, *figures])
+        of_images, of_videos = map(_figures, (entry.images, entry.videos))
+        lines.append(f"| {entry.method} | {switches or 'nothing'} | {_told(of_images)} | {_told(of_videos)} |")
+        writer.writerow([entry.method, switches, *of_images, *of_videos])
     write_text(markdown, "\n".join([*lines, "", LEGEND]))
     write_text(table, text.getvalue())
+
+
+def _figures(values: Sequence[float]) -> list[str]:
+    """The mean and the ends of its interval; empty where there is none."""
+    mean = [f"{fmean(values):+.2f}"] if values else [""]
+    return mean + ([f"{end:+.2f}" for end in interval(values)] if len(values) > 1 else ["", ""])
+
+
+def _told(figures: Sequence[str]) -> str:
+    mean, low, high = figures
+    return f"{mean} ({low} to {high})" if low else mean

@@ -338,7 +338,7 @@ def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(projec
     table = (project / "results" / "ablations.md").read_text().splitlines()
     assert table[2].startswith("| full | nothing | ")
     assert table[3].startswith("| global_only | per_block: false, temporal_stage: false | ")
-    figures = [float(cell.strip(" %")) for line in table[2:4] for cell in line.split("|")[3:5]]
+    figures = [float(cell) for line in table[2:4] for cell in line.split("|")[3:5]]
     assert len(figures) == 4 and all(-100 < figure < 100 for figure in figures)
     for name in ("global_only", "full"):
         page = project / "results" / name / "index.html"
