@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from bico import InputError
+from bico.command import progress
 from bico.video import read_frames, write_image, write_video
 from bico.world.captions import SubjectWords, Words, agreement, parse, phrases_of, words_of
 from bico.world.oracle import Seen, SeenSubject, colour_distance, in_pixels, look, motion_match
@@ -338,7 +339,8 @@ def judge(cases: str | Path, results: str | Path) -> list[tuple[Trial, dict[str,
     of, found = sources(), []
     with (Path(cases) / "compositions.csv").open(encoding="utf-8", newline="") as file:
         named = {row["composition"] for row in csv.DictReader(file)}
-    for trial in (trial for trial in trials(of) if trial.name in named):
+    chosen = [trial for trial in trials(of) if trial.name in named]
+    for trial in progress(chosen, f"judging {Path(results).name}", "result"):
         suffix = ".png" if trial.frames == 1 else ".mp4"
         path = Path(results) / "compositions" / trial.name / f"seed0{suffix}"
         if not path.is_file():
