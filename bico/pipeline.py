@@ -206,16 +206,17 @@ class Pipeline:
         """What a stage reads, and nothing that only the other stage does."""
         training, switches = self.config["training"], self.methods[method]
         frames = self.trains_on_frames(method, concept, stage)
-        single = frames or self._concept(concept).kind == "image"
+        image = self._concept(concept).kind == "image"
         names = ("learning_rate", "weight_decay", "validations", "seed")
-        iterations = (frames and training["iterations_frames"]) or training["iterations"]
+        own = "iterations_images" if image else "iterations_frames" if frames else "iterations"
+        batch = "batch_size_frames" if image or frames else "batch_size_clips"
         elsewhere = ("temporal_stage", *(("gate", "gate_weighs", "temporal_start") if stage == 1 else ()))
         return {
             "concept": concept,
             "stage": stage,
             "data": "frames" if frames else "clip",
             "training": {name: training[name] for name in names}
-            | {"iterations": iterations, "batch_size": training["batch_size_frames" if single else "batch_size_clips"]},
+            | {"iterations": training[own] or training["iterations"], "batch_size": training[batch]},
             "method": {name: value for name, value in switches.items() if name not in elsewhere},
             "shift": self.model.shift,
             "text_length": self.model.text_length,

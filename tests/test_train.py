@@ -28,7 +28,7 @@ def settings(stage: int = 1, data: str = "frames", iterations: int = 8, method: 
     batch_size = training.pop("batch_size", 1)
     overlay = {"training": {"iterations": iterations, "validations": 2, **training}, "method": method or {}}
     config = load_config(overlay)
-    for name in ("iterations_frames", "batch_size_frames", "batch_size_clips"):
+    for name in ("iterations_images", "iterations_frames", "batch_size_frames", "batch_size_clips"):
         del config["training"][name]
     config["training"]["batch_size"] = batch_size
     return {

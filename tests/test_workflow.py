@@ -204,6 +204,7 @@ PROMPTS_OF_RED = {"concepts:red", "prompts:red", "encode_prompts:red:prompts"}
         (change_checkpointing, TRAINING | RED | rendered("free")),
         (change_config("prompts", count=4), WRITTEN | trained("red1", "slide2") | RED),
         (change_config("training", learning_rate=0.002), TRAINING | RED),
+        (change_config("training", iterations_images=3), trained("red1") | RED),
         (change_config("training", iterations_frames=3), trained("slide1", "slide2") | composed("both", "template")),
         (change_config("training", batch_size_clips=4), trained("slide2") | composed("both", "template")),
         (change_config("method", temporal_start="copy"), trained("slide2") | composed("both", "template")),

@@ -30,11 +30,13 @@ from bico.world.scene import (
 
 @dataclass(frozen=True)
 class SeenSubject:
-    """`shade` is under full light; `period` (radii) and `angle` (radians, as the first frame shows it) are None
-    without a texture; `pose` is [F, 4] as `scene.poses` has it, its angle up to the shape's symmetry."""
+    """`shade` is under full light, and `mean` the mean colour with the texture's marks; `period` (radii) and `angle`
+    (radians, as the first frame shows it) are None without a texture; `pose` is [F, 4] as `scene.poses` has it, its
+    angle up to the shape's symmetry."""
 
     words: SubjectWords
     shade: Rgb
+    mean: Rgb
     period: float | None
     angle: float | None
     pose: np.ndarray
@@ -335,7 +337,8 @@ def _subject(view: _View, style: str, moving: bool) -> SeenSubject:
     words = SubjectWords(view.shape, colour, texture, size, _motion(view.pose) if moving else None)
     if texture != "plain":
         period, angle = period * view.scale, (angle + view.pose[0, 3]) % _TURNS[texture]
-    return SeenSubject(words, tuple(shade.tolist()), period, angle, view.pose)
+    mean = view.colour[core].mean(0)
+    return SeenSubject(words, tuple(shade.tolist()), tuple(mean.tolist()), period, angle, view.pose)
 
 
 def _shade(colour: np.ndarray, marks: np.ndarray, moving: bool) -> np.ndarray:
