@@ -13,7 +13,7 @@ from pathlib import Path
 from bico import InputError
 from bico.manifest import Composition, Concept, Manifest, load_manifest
 from bico.page import write_page
-from bico.provenance import PACKAGES, ROOT, canonical, code_digest, digest, versions
+from bico.provenance import OF_VIDEO, PACKAGES, ROOT, canonical, code_digest, digest, versions
 from bico.settings import ModelFile, load_ablations, load_config, load_model
 from bico.weights import missing_weights
 
@@ -101,7 +101,7 @@ class Pipeline:
     def clip(self, concept: str) -> str | None:
         """The trimmed media: .mp4 of a video, .png of an image; None of a concept that is only a binder file."""
         kind = self._concept(concept).kind
-        return kind and self.concept_file(concept, "{concept}." + ("png" if kind == "image" else "mp4"))
+        return kind and self.concept_file(concept, "{concept}." + ("png" if self.is_image(concept) else "mp4"))
 
     def binder_file(self, method: str, concept: str, name: str) -> str:
         return f"{self.config['results']}/{method}/binders/{concept}/{name}"
@@ -113,7 +113,7 @@ class Pipeline:
         )
 
     def result(self, method: str, composition: str, seed: int) -> str:
-        suffix = "png" if self._composition(composition).frames == 1 else "mp4"
+        suffix = "png" if self.is_still(composition) else "mp4"
         return f"{self.config['results']}/{method}/compositions/{composition}/seed{seed}.{suffix}"
 
     def results(self, method: str) -> list[str]:
@@ -166,14 +166,22 @@ class Pipeline:
 
     # -- settings
 
-    def parameters(self, script: str, settings: dict) -> dict[str, str]:
+    def parameters(self, script: str, settings: dict, still: bool = False) -> dict[str, str]:
         """What a rule depends on besides its input files, as Snakemake compares it: the stage's settings, a digest of
         the stage's code, the versions of its packages. What only the language model needs does not count where the
-        settings have no dtype for it, since it is not asked."""
+        settings have no dtype for it, since it is not asked; nor do the packages that read and write video where it
+        is about an image alone."""
         asks_no_vlm = script in ("concepts", "prompts") and "dtype" not in settings
         code = code_digest(ROOT / "scripts" / f"{script}.py", ("vlm", "devices", "runs") if asks_no_vlm else ())
         packages = () if asks_no_vlm else PACKAGES[script]
-        return {"code": code, "settings": canonical(settings), "versions": canonical(versions(*packages))}
+        counted = (package for package in packages if not (still and package in OF_VIDEO))
+        return {"code": code, "settings": canonical(settings), "versions": canonical(versions(*counted))}
+
+    def is_image(self, concept: str) -> bool:
+        return self._concept(concept).kind == "image"
+
+    def is_still(self, composition: str) -> bool:
+        return self._composition(composition).frames == 1
 
     def trim_settings(self, concept: str) -> dict:
         row = self._concept(concept)
@@ -278,8 +286,8 @@ class Pipeline:
         return {"vae_dtype": compute["vae_dtype"], **({"vae_tiling": True} if compute["vae_tiling"] else {})}
 
     def _files(self) -> dict:
-        """The part of the configuration that says which files there are."""
-        names = ("concepts", "compositions", "model", "results", "weights", "ablations")
+        """The part of the configuration that says which results there are."""
+        names = ("concepts", "compositions", "model", "results", "ablations")
         return {name: self.config[name] for name in names}
 
     def _concept(self, concept: str) -> Concept:

@@ -28,6 +28,8 @@ PACKAGES = {
     "export": ("safetensors",),
 }
 
+OF_VIDEO = ("av", "imageio-ffmpeg")  # those that an image never meets
+
 
 def digest(value) -> str:
     """A digest of JSON values; the order of keys does not count."""
@@ -48,7 +50,8 @@ def file_digest(path: str | Path) -> str:
 @cache
 def code_digest(script: str | Path, unused: tuple[str, ...] = ()) -> str:
     """A digest of all code that `script` runs: itself and the modules of this package that it imports, directly or
-    not, as syntax trees without docstrings and comments. Editing a comment does not change it.
+    not, as syntax trees of what can change a number. Editing a comment, a log line or an error's text does not change
+    it.
 
     unused: modules, by name, that this use of the script never imports; what only they import does not count either.
     """
@@ -84,12 +87,55 @@ def _tree(path: Path) -> ast.Module:
 
 @cache
 def _code(path: Path) -> str:
-    tree = _tree(path)
-    for node in ast.walk(tree):
+    return hashlib.sha256(ast.unparse(_Computing().visit(ast.parse(path.read_text("utf-8")))).encode()).hexdigest()
+
+
+class _Computing(ast.NodeTransformer):
+    """Leaves of a syntax tree what can change a number: no docstrings, no log lines, no texts of errors, of help and of
+    progress bars, and not the version of this package."""
+
+    LOGGERS = ("log", "logging", "warnings")
+    SPEAKING = ("InputError", "Stopped", "print", "progress", "parser")
+    TEXTS = ("help", "description", "metavar")
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
         body = getattr(node, "body", None)
-        if isinstance(body, list) and body and _is_docstring(body[0]):
+        if isinstance(body, list) and (not body or _is_docstring(body[0])):
             body[:] = body[1:] or [ast.Pass()]
-    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if _called(node.value).split(".")[0] in self.LOGGERS else self.generic_visit(node)
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        is_version = [getattr(target, "id", None) for target in node.targets] == ["__version__"]
+        return None if is_version else self.generic_visit(node)
+
+    def visit_Raise(self, node: ast.Raise) -> ast.AST:
+        return _without_texts(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        node.keywords = [keyword for keyword in node.keywords if keyword.arg not in self.TEXTS]
+        return _without_texts(node) if _called(node) in self.SPEAKING else self.generic_visit(node)
+
+
+def _called(node: ast.AST) -> str:
+    """The dotted name that a call calls; nothing of anything else."""
+    return ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+
+
+def _without_texts(node: ast.AST) -> ast.AST:
+    """What an error or a message is made of, less its words: what it calls may compute."""
+
+    class Wordless(ast.NodeTransformer):
+        def visit_Constant(self, constant: ast.Constant) -> ast.AST:
+            return ast.Constant(None) if isinstance(constant.value, str) else constant
+
+        def visit_JoinedStr(self, text: ast.JoinedStr) -> ast.AST:
+            return ast.Constant(None)
+
+    return Wordless().visit(node)
 
 
 def _is_docstring(node: ast.AST) -> bool:

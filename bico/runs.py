@@ -1,7 +1,8 @@
 """Long work that can be killed at any moment: what it keeps, how it is told to stop, how it is found again.
 
 A run's folder lies beside the output that it makes, .runs/<output>/<fingerprint>, outside everything that Snakemake
-declares and so deletes. The fingerprint is of all that the output depends on: a stale run is never taken up.
+declares and so deletes. The fingerprint is of all that the output depends on: a stale run is never taken up. Finished
+outputs have a second name there until the workflow has ended.
 """
 
 import contextlib
@@ -23,6 +24,8 @@ from bico.files import is_full, no_room, write_text
 from bico.provenance import digest
 
 log = logging.getLogger(__name__)
+RUNS = ".runs"
+FINISHED = "finished"
 
 
 @contextlib.contextmanager
@@ -31,28 +34,72 @@ def hold(made_from, *outputs: str | Path) -> Iterator[Path | None]:
     that goes, with those of other fingerprints, when the block ends well.
 
     Where another process is at work on the first of the outputs (a workflow was killed and its job was not), waits for
-    that one. Yields None if the outputs that are there are made of just this already.
+    that one. Yields None if the outputs that are there are made of just this already. Outputs that were removed since,
+    as Snakemake does where it was killed before it heard of the end of the job, come back until `forget` lets them go.
     """
     paths, fingerprint = [Path(output) for output in outputs], digest(made_from)
-    runs = paths[0].parent / ".runs" / paths[0].name
+    runs = _runs(paths[0])
     runs.mkdir(parents=True, exist_ok=True)
     with open(runs / "lock", "a+", encoding="utf-8") as lock:
         _wait_for(lock, runs)
         lock.seek(0)
-        if all(path.exists() for path in paths) and lock.read() == _mark(fingerprint, paths):
-            log.info("%s: made of just this already", paths[0])
+        made = lock.read()
+        if made == _mark(fingerprint, _kept(paths)) and not any(path.exists() for path in paths):
+            _restore(paths)
+            _write(lock, _mark(fingerprint, paths))
+            log.info("%s: was finished before; taken as it was", paths[0])
+            yield None
+            return
+        if made == _mark(fingerprint, paths):
+            log.info("%s: already made of just this", paths[0])
             yield None
             return
         folder = runs / fingerprint
-        if not folder.is_dir() and any(runs.glob("*/")):
+        if not folder.is_dir() and any(run.name != FINISHED for run in runs.glob("*/")):
             log.info("%s: begun before with other settings, inputs or code; that is not taken up", paths[0])
         folder.mkdir(exist_ok=True)
         yield folder
-        with contextlib.suppress(OSError):  # a full disk; the work is done
-            os.ftruncate(lock.fileno(), 0)
-            os.write(lock.fileno(), _mark(fingerprint, paths).encode())
+        with contextlib.suppress(OSError):  # a full disk, or one without hard links; the work is done
+            _write(lock, _mark(fingerprint, paths))
+            _keep(paths)
         for run in runs.glob("*/"):
-            shutil.rmtree(run, ignore_errors=True)
+            if run.name != FINISHED:
+                shutil.rmtree(run, ignore_errors=True)
+
+
+def forget(results: str | Path) -> None:
+    """Lets the second names of finished outputs go, once Snakemake knows that these are finished."""
+    for kept in Path(results).glob(f"**/{RUNS}/*/{FINISHED}"):
+        shutil.rmtree(kept, ignore_errors=True)
+
+
+def _runs(output: Path) -> Path:
+    return output.parent / RUNS / output.name
+
+
+def _kept(paths: list[Path]) -> list[Path]:
+    return [_runs(paths[0]) / FINISHED / path.name for path in paths]
+
+
+def _keep(paths: list[Path]) -> None:
+    """Gives finished files a second name, which takes no room."""
+    folder = _runs(paths[0]) / FINISHED
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for path, kept in zip(paths, _kept(paths), strict=True):
+        os.link(path, kept)
+
+
+def _restore(paths: list[Path]) -> None:
+    """Snakemake wants outputs that are newer than their inputs."""
+    for path, kept in zip(paths, _kept(paths), strict=True):
+        os.link(kept, path)
+        os.utime(path)
+
+
+def _write(lock: IO, mark: str) -> None:
+    os.ftruncate(lock.fileno(), 0)
+    os.write(lock.fileno(), mark.encode())
 
 
 def _wait_for(lock: IO, runs: Path) -> None:
@@ -68,9 +115,12 @@ def _wait_for(lock: IO, runs: Path) -> None:
             time.sleep(0.5)
 
 
-def _mark(fingerprint: str, outputs: list[Path]) -> str:
-    """Tells whether files are still those that were made, and of what."""
-    found = [path.stat() for path in outputs]
+def _mark(fingerprint: str, outputs: list[Path]) -> str | None:
+    """Tells whether files are still those that were made, and of what; None if one is not there."""
+    try:
+        found = [path.stat() for path in outputs]
+    except FileNotFoundError:
+        return None
     return json.dumps([fingerprint, [[state.st_ino, state.st_mtime_ns] for state in found]])
 
 

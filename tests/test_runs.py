@@ -8,7 +8,7 @@ import pytest
 
 from bico import Stopped
 from bico.files import write_text
-from bico.runs import Journal, hold, until_stopped
+from bico.runs import Journal, forget, hold, until_stopped
 
 
 def names(folder):
@@ -24,7 +24,9 @@ def test_a_run_keeps_its_folder_until_its_work_is_done_and_then_only_a_lock_is_l
     with hold("new", output) as run:
         assert (run / "half").read_text() == "new"
         write_text(output, "whole")
-    assert names(tmp_path) == {"a.bin", ".runs/a.bin/lock"} and not run.exists()
+    assert not run.exists()
+    forget(tmp_path)
+    assert names(tmp_path) == {"a.bin", ".runs/a.bin/lock"}
 
 
 def test_what_was_begun_with_other_settings_is_not_taken_up_without_a_word(tmp_path, caplog):
@@ -65,6 +67,30 @@ def make(folder, made_from="this"):
 
 def test_what_is_made_of_just_this_is_not_made_again(tmp_path):
     assert make(tmp_path) and not make(tmp_path)
+
+
+def remove_outputs(folder):
+    for name in ("out.txt", "log.txt"):
+        (folder / name).unlink()
+
+
+def test_finished_work_whose_outputs_are_removed_before_the_workflow_ended_comes_back(tmp_path):
+    make(tmp_path)
+    before = (tmp_path / "out.txt").stat()
+    remove_outputs(tmp_path)
+    assert not make(tmp_path)
+    after = (tmp_path / "out.txt").stat()
+    assert (after.st_ino, (tmp_path / "log.txt").read_text()) == (before.st_ino, "this")
+    assert after.st_mtime_ns > before.st_mtime_ns
+    remove_outputs(tmp_path)
+    assert make(tmp_path, "that") and (tmp_path / "out.txt").read_text() == "that"
+
+
+def test_outputs_that_are_removed_after_the_workflow_ended_are_made_again(tmp_path):
+    make(tmp_path)
+    forget(tmp_path)
+    remove_outputs(tmp_path)
+    assert make(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["out.txt", "log.txt"])

@@ -8,7 +8,9 @@ sys.path.insert(0, str(ROOT))
 
 from bico import InputError
 from bico.command import hand_over
-from bico.pipeline import Pipeline
+from bico.pipeline import MAIN, Pipeline
+from bico.records import keep_with_results
+from bico.runs import forget
 from snakemake.exceptions import WorkflowError
 
 try:
@@ -22,6 +24,8 @@ RESULTS = pipeline.config["results"]
 CONCEPT = f"{RESULTS}/concepts/{{concept}}"
 BINDERS = f"{RESULTS}/{{method}}/binders/{{concept}}"
 COMPOSITION = f"{RESULTS}/{{method}}/compositions/{{composition}}"
+
+keep_with_results(RESULTS, pipeline.model.weights / "manifests")
 
 # No cause to re-run, so in the environment and not in any params.
 hand_over(pipeline.compute(), ROOT)
@@ -41,12 +45,12 @@ wildcard_constraints:
     stage="[12]",
 
 
-def stage(script, settings):
+def stage(script, settings, still=lambda wildcards: False):
     """The params of a rule: a function of the wildcards alone, whose value is all that the stage depends on besides
-    its inputs."""
+    its inputs. still: whether it is about an image alone."""
 
     def parameters(wildcards):
-        return pipeline.parameters(script, settings(wildcards))
+        return pipeline.parameters(script, settings(wildcards), still(wildcards))
 
     return parameters
 
@@ -80,9 +84,24 @@ def weights(component):
 
 
 def everything(wildcards):
-    """Asks for the weights again: where results exist, Snakemake takes them for sources if their inputs raise."""
+    """The page and all that it shows, so that what is deleted is made again. Asks for the weights again: where results
+    exist, Snakemake takes them for sources if their inputs raise."""
     require_weights()
-    return pipeline.page()
+    return [pipeline.page(), *shown(MAIN)]
+
+
+def shown(method):
+    """What the page of a method shows."""
+    results = pipeline.results(method)
+    return [
+        *results,
+        *(f"{path}.sheet.jpg" for path in results),
+        *pipeline.plots(method),
+    ]
+
+
+def of_image(wildcards):
+    return pipeline.is_image(wildcards.concept)
 
 
 def clip(wildcards):

@@ -56,6 +56,7 @@ rule render:
             lambda wildcards: pipeline.render_settings(
                 wildcards.composition, int(wildcards.seed)
             ),
+            still=lambda wildcards: pipeline.is_still(wildcards.composition),
         ),
     shell:
         "python -m bico.launch {resources.gpu} scripts/render.py"

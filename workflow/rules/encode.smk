@@ -16,7 +16,9 @@ rule encode_latents:
         runtime=grows(60),
     params:
         stage=stage(
-            "encode_latents", lambda wildcards: pipeline.encode_latents_settings()
+            "encode_latents",
+            lambda wildcards: pipeline.encode_latents_settings(),
+            still=of_image,
         ),
     shell:
         "python -m bico.launch {resources.gpu} scripts/encode_latents.py"

@@ -17,7 +17,11 @@ rule trim:
         mem_mb=grows(4000),
         runtime=grows(30),
     params:
-        stage=stage("trim", lambda wildcards: pipeline.trim_settings(wildcards.concept)),
+        stage=stage(
+            "trim",
+            lambda wildcards: pipeline.trim_settings(wildcards.concept),
+            still=of_image,
+        ),
     shell:
         "python scripts/trim.py --source {input.source:q} --output {output.clip:q}"
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"

@@ -16,7 +16,9 @@ rule concepts:
         runtime=grows(60),
     params:
         stage=stage(
-            "concepts", lambda wildcards: pipeline.concepts_settings(wildcards.concept)
+            "concepts",
+            lambda wildcards: pipeline.concepts_settings(wildcards.concept),
+            still=of_image,
         ),
     shell:
         "python -m bico.launch {resources.gpu} scripts/concepts.py"
@@ -43,7 +45,9 @@ rule prompts:
         mem_mb=grows(lambda: pipeline.memory("vlm")),
         runtime=grows(120),
     params:
-        stage=stage("prompts", lambda wildcards: pipeline.prompts_settings()),
+        stage=stage(
+            "prompts", lambda wildcards: pipeline.prompts_settings(), still=of_image
+        ),
     shell:
         "python -m bico.launch {resources.gpu} scripts/prompts.py"
         " --media {input.media:q} --concept {wildcards.concept:q} --phrases {input.phrases:q}"

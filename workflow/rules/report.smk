@@ -1,10 +1,6 @@
 rule page:
     input:
-        results=lambda wildcards: pipeline.results(wildcards.method),
-        sheets=lambda wildcards: [
-            f"{path}.sheet.jpg" for path in pipeline.results(wildcards.method)
-        ],
-        plots=lambda wildcards: pipeline.plots(wildcards.method),
+        shown=lambda wildcards: shown(wildcards.method),
     output:
         page=f"{RESULTS}/{{method}}/index.html",
     log:
