@@ -14,8 +14,11 @@ from pathlib import Path
 
 from bico import InputError
 from bico.command import run
+from bico.records import changed_inputs
 
 _PARAMS = re.compile(r"Params have changed since last execution: .*? before: (\{.*?\}) now: (\{.*\})\s*(?:;|$)")
+
+_INPUTS = "Set of input files has changed since last execution"
 
 
 def explain(result: str, snakemake: tuple[str, ...] = ()) -> Iterator[str]:
@@ -35,8 +38,8 @@ def explain(result: str, snakemake: tuple[str, ...] = ()) -> Iterator[str]:
         yield "It would not be made again: nothing that it depends on has changed."
         return
     yield f"It would be made again, by {len(jobs)} {'jobs' if len(jobs) > 1 else 'job'}:"
-    for rule, wildcards, reason in jobs:
-        yield f"- {' '.join([rule, *wildcards])}: {'; '.join(_plain(reason))}"
+    for rule, wildcards, output, reason in jobs:
+        yield f"- {' '.join([rule, *wildcards])}: {'; '.join(_plain(reason, output))}"
 
 
 def _origin(result: str, made: dict) -> Iterator[str]:
@@ -47,24 +50,29 @@ def _origin(result: str, made: dict) -> Iterator[str]:
     yield f"binders: {', '.join(names) or 'none'}; settings: {json.dumps(made['settings'], sort_keys=True)}"
 
 
-def _jobs(said: str) -> Iterator[tuple[str, list[str], str]]:
-    """Rule, wildcard values and reason of each job that a dry run lists."""
+def _jobs(said: str) -> Iterator[tuple[str, list[str], str, str]]:
+    """Rule, wildcard values, first output and reason of each job that a dry run lists."""
     for block in re.split(r"\n\[.*\]\n", said)[1:]:
         rule = re.match(r"(?:local)?rule (\w+):", block)
         if rule:
             wildcards = re.search(r"^ *wildcards: (.*)$", block, re.MULTILINE)
+            output = re.search(r"^ *output: (.*?)(?:, |$)", block, re.MULTILINE)
             reason = re.search(r"^ *reason: (.*)$", block, re.MULTILINE)
             values = [pair.split("=", 1)[1] for pair in wildcards[1].split(", ")] if wildcards else []
-            yield rule[1], values, reason[1] if reason else ""
+            yield rule[1], values, output[1] if output else "", reason[1] if reason else ""
 
 
-def _plain(reason: str) -> Iterator[str]:
-    """A reason of Snakemake's in plain words; changed settings with their values before and now."""
+def _plain(reason: str, output: str) -> Iterator[str]:
+    """A reason of Snakemake's in plain words; changed settings with their values before and now, changed inputs by
+    their names."""
     params = _PARAMS.search(reason)
     if params:
         before, now = (ast.literal_eval(text) for text in params.groups())
         yield from _differences(before, now)
         reason = reason.replace(params[0], "")
+    if _INPUTS in reason:
+        yield f"changed: {', '.join(changed_inputs(output)) or 'the set of its inputs'}"
+        reason = reason.replace(_INPUTS, "")
     for part in filter(None, (part.strip(" ;") for part in reason.split(";"))):
         part = part.replace("Input files updated by another job: ", "an earlier job makes anew ")
         part = part.replace("Updated input files: ", "newer and different: ")

@@ -6,10 +6,10 @@ what they were made of. An input counts as changed when its content differs from
 whatever the dates and the names of files say. And inputs of any size count.
 """
 
-import hashlib
 import json
 import sys
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 
 from snakemake.persistence.file import FilePersistence
@@ -35,7 +35,7 @@ class Digests:
             state = self._state(path)
             if self.known.get(str(path), [None])[0] == state:
                 return self.known[str(path)][1]
-            found = file_digest(path)
+            found = content_digest(path)
             if self._state(path) != state:  # it is being written
                 return found
         except OSError:
@@ -55,11 +55,32 @@ class Digests:
         return [state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino]
 
 
+def content_digest(path: str | Path) -> str:
+    """SHA-256 of what a file says. Of a manifest of weights only its files count, wherever they lie and came from."""
+    if "manifests" in Path(path).parts:
+        with suppress(ValueError, KeyError):
+            return sha256(canonical(json.loads(Path(path).read_text("utf-8"))["files"]).encode()).hexdigest()
+    return file_digest(path)
+
+
+def changed_inputs(output: str | Path) -> list[str]:
+    """The inputs of a result that are no longer what it was made of, from its record; none where it has none."""
+    for folder in Path(output).parents:
+        record = folder / FOLDER / f"{Path(output).relative_to(folder)}.json"
+        if record.is_file():
+            made_of = json.loads(record.read_text("utf-8")).get("input_checksums") or {}
+            return [path for path, before in made_of.items() if _differs(path, before)]
+    return []
+
+
+def _differs(path: str, before: str | None) -> bool:
+    return before is not None and Path(path).is_file() and f"sha256:{content_digest(path)}" != before
+
+
 class Records(FilePersistence):
     """Snakemake's records of the outputs under `results`."""
 
     results: Path
-    manifests: Path
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
@@ -98,20 +119,11 @@ class Records(FilePersistence):
     def _recorded(self, output) -> list[str]:
         """The digests of an output's inputs as its job found them, in the order of the rule."""
         record = self.metadata(output)
-        return list((record and record.input_checksums or {}).values())
+        return list(((record and record.input_checksums) or {}).values())
 
     def _checksum(self, path: str) -> str | None:
-        found = self._digest(path)
+        found = self.digests.of(path)
         return found and f"sha256:{found}"
-
-    def _digest(self, path: str) -> str | None:
-        """Of a manifest of weights only the files count, wherever they lie and came from."""
-        if Path(path).is_relative_to(self.manifests):
-            with suppress(OSError, ValueError, KeyError):
-                return hashlib.sha256(
-                    canonical(json.loads(Path(path).read_text("utf-8"))["files"]).encode()
-                ).hexdigest()
-        return self.digests.of(path)
 
     def _write_record(self, key: str, record) -> None:
         record.input_checksums = self.at_start.pop(key, record.input_checksums)
@@ -137,10 +149,9 @@ def _local(job) -> list:
     return [path for path in dict.fromkeys(job.input) if not path.is_storage]
 
 
-def keep_with_results(results: str, manifests: str | Path) -> None:
-    """Lets Snakemake keep its records of the outputs under `results` there. manifests: the folder of the manifests of
-    weights."""
+def keep_with_results(results: str) -> None:
+    """Lets Snakemake keep its records of the outputs under `results` there."""
     from snakemake import workflow
 
-    Records.results, Records.manifests = Path(results), Path(manifests)
+    Records.results = Path(results)
     workflow.FilePersistence = Records

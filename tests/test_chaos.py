@@ -56,14 +56,11 @@ def undisturbed(tmp_path_factory, embedded) -> Path:
 def running(group: int) -> set[str]:
     """The stages whose scripts processes of a process group run now."""
     stages = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.getpgid(int(process.name)) == group:
-                words = (process / "cmdline").read_bytes().decode().split("\0")
-                scripts = {Path(word).stem for word in words if word.startswith("scripts/")}
-                stages |= {"train again" if "--start-from" in words else script for script in scripts}
-        except (ProcessLookupError, FileNotFoundError):
-            continue
+    for process in processes_of(group):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            words = (process / "cmdline").read_bytes().decode().split("\0")
+            scripts = {Path(word).stem for word in words if word.startswith("scripts/")}
+            stages |= {"train again" if "--start-from" in words else script for script in scripts}
     return stages
 
 
@@ -79,11 +76,12 @@ def durations(folder: Path) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def started(folder: Path) -> Iterator[subprocess.Popen]:
-    """The workflow at work, in a process group of its own that ends with the block."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor"]
+def started(folder: Path, *targets: str) -> Iterator[subprocess.Popen]:
+    """The workflow at work, in a process group of its own that ends with the block; it speaks to screen.txt."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor", *targets]
     options = {"cwd": folder, "env": clean_environment(), "start_new_session": True}
-    workflow = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+    with (folder / "screen.txt").open("w") as screen:
+        workflow = subprocess.Popen(command, stdout=screen, stderr=subprocess.STDOUT, **options)
     try:
         yield workflow
     finally:
@@ -160,19 +158,55 @@ def test_a_workflow_killed_twice_in_each_stage_ends_with_the_files_of_an_undistu
     assert resumed == set(RESUMED)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_workflow_whose_whole_process_group_is_told_to_stop_saves_its_training(undisturbed, tmp_path, number):
-    """As a cluster does at a time limit, and a terminal at Ctrl-C."""
+def train_longer(undisturbed: Path, tmp_path: Path, steps: int) -> tuple[Path, Path]:
+    """A copy of the finished project in which all training begins anew, and its folder of binders."""
     folder = tmp_path / "project"
     shutil.copytree(undisturbed, folder)
     config = yaml.safe_load((folder / "config" / "config.yaml").read_text())
-    config["training"]["iterations"] = 100_000
+    config["training"]["iterations"] = steps
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config))
-    binders, deadline = folder / "results" / "bico" / "binders", time.monotonic() + 120
-    with started(folder) as workflow:
-        while not list(binders.glob("*/.runs/*/*/log.jsonl")):
-            assert workflow.poll() is None and time.monotonic() < deadline
+    return folder, folder / "results" / "bico" / "binders"
+
+
+def wait_for(workflow: subprocess.Popen, condition) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert workflow.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_training_that_outlives_its_killed_workflow_is_taken_as_it_was(undisturbed, tmp_path):
+    folder, binders = train_longer(undisturbed, tmp_path, 100)
+    target = "results/bico/binders/red/stage1.safetensors"
+    with started(folder, target) as workflow:
+        wait_for(workflow, lambda: list(binders.glob("red/.runs/*/*/log.jsonl")))
+        for process in processes_of(workflow.pid):
+            if b"snakemake" in (process / "cmdline").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
+        workflow.wait()
+        while running(workflow.pid):
             time.sleep(0.05)
+    made = (folder / target).stat().st_ino
+    succeed(folder, "--unlock")
+    succeed(folder, target)
+    assert "was finished before; taken as it was" in (folder / "results/logs/bind_stage1/bico.red.log").read_text()
+    assert (folder / target).stat().st_ino == made
+    assert "Nothing to be done" in succeed(folder, target)
+
+
+def processes_of(group: int) -> Iterator[Path]:
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            if os.getpgid(int(process.name)) == group:
+                yield process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_workflow_whose_whole_process_group_is_told_to_stop_saves_its_training(undisturbed, tmp_path, number):
+    """As a cluster does at a time limit, and a terminal at Ctrl-C."""
+    folder, binders = train_longer(undisturbed, tmp_path, 100_000)
+    with started(folder) as workflow:
+        wait_for(workflow, lambda: list(binders.glob("*/.runs/*/*/log.jsonl")))
         time.sleep(2)
         os.killpg(workflow.pid, number)
         assert workflow.wait(60) != 0 and not running(workflow.pid)
@@ -185,6 +219,10 @@ def test_a_workflow_whose_whole_process_group_is_told_to_stop_saves_its_training
     assert "stopped as asked; everything is saved, the same command goes on from here" in said
     snakemakes = max((folder / ".snakemake" / "log").iterdir(), key=lambda path: path.stat().st_mtime)
     assert "returned non-zero exit status 75" in snakemakes.read_text()
+    if number == signal.SIGINT:
+        screen = (folder / "screen.txt").read_text()
+        assert "Give the same command again to go on from there." in screen
+        assert not any(word in screen for word in ("RuleException", "Error in rule", "WorkflowError", "Traceback"))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import av
@@ -181,6 +182,69 @@ def change_config(section, **values):
     return change
 
 
+def replace_source_by_an_older_file(folder):
+    replace_by_an_older(folder / "media" / "red.png", lambda path: Image.new("RGB", (64, 48), "orange").save(path))
+
+
+def replace_by_an_older(target, make):
+    """As `mv`, `cp -p`, `rsync -t` and unzip do: another content under a date of last month."""
+    other = target.with_name(f"other{target.suffix}")
+    make(other)
+    os.utime(other, (target.stat().st_mtime - 30 * 86400,) * 2)
+    shutil.move(other, target)
+
+
+def put_an_older_copy_of_the_prompts_back(folder):
+    path = folder / "results" / "concepts" / "red" / "red_prompts.csv"
+    text = path.read_text("utf-8")
+    replace_by_an_older(path, lambda other: other.write_text(text.replace("a red square", "the red square"), "utf-8"))
+
+
+def give_a_source_another_name_and_date(folder):
+    (folder / "media" / "red.png").rename(folder / "media" / "renamed.png")
+    (folder / "media" / "renamed.png").touch()
+    edit(folder / "config" / "concepts.csv", "media/red.png", "media/renamed.png")
+
+
+def copy_the_weights_to_another_folder(folder):
+    shutil.copytree(folder / "resources" / "weights", folder / "elsewhere")
+    shutil.rmtree(folder / "resources" / "weights")
+    content = yaml.safe_load((folder / "config" / "config.yaml").read_text())
+    (folder / "config" / "config.yaml").write_text(yaml.safe_dump(content | {"weights": "elsewhere"}))
+
+
+def remove(*names):
+    def change(folder):
+        for name in names:
+            path = folder / "results" / "bico" / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    return change
+
+
+def forget_all_that_snakemake_knows(folder):
+    shutil.rmtree(folder / ".snakemake")
+    for path in (folder / "results").rglob("*"):  # dates as the copying of a folder leaves them: in no order
+        if path.is_file():
+            os.utime(path, (1.7e9 + zlib.crc32(path.name.encode()) % 1e7,) * 2)
+
+
+def after(*changes):
+    def change(folder):
+        for one in changes:
+            one(folder)
+
+    return change
+
+
+def say_the_same_in_other_words(folder):
+    """Version, log lines, error and help texts."""
+    edit(folder / "bico" / "__init__.py", '__version__ = "', '__version__ = "1')
+    edit(folder / "bico" / "train.py", 'log.info("resuming at step', 'log.info("going on at step')
+    edit(folder / "bico" / "train.py", "the gradient is {norm.item()}", "the norm of the gradient is {norm.item()}")
+    edit(folder / "scripts" / "trim.py", 'help="', 'help="is ')
+
+
 def change_loss_plot(folder):
     edit(folder / "bico" / "plots.py", 'xlabel="step", ylabel="gamma"', 'xlabel="steps", ylabel="gamma"')
 
@@ -191,6 +255,7 @@ def change_download(folder):
 
 WRITTEN = {job for name in ("red", "slide") for job in (f"prompts:{name}", f"encode_prompts:{name}:prompts")}
 PROMPTS_OF_RED = {"concepts:red", "prompts:red", "encode_prompts:red:prompts"}
+RED_FROM_ITS_SOURCE = {"trim:red:png", "encode_latents:red"} | PROMPTS_OF_RED | trained("red1") | RED
 
 
 @pytest.mark.parametrize(
@@ -199,7 +264,21 @@ PROMPTS_OF_RED = {"concepts:red", "prompts:red", "encode_prompts:red:prompts"}
         (change_prompt, composed("both")),
         (add_a_seed, {"render:bico:still:7:png", "sheet:bico:still:7:png"}),
         (change_phrases, PROMPTS_OF_RED | trained("red1") | RED),
-        (change_source, {"trim:red:png", "encode_latents:red"} | PROMPTS_OF_RED | trained("red1") | RED),
+        (change_source, RED_FROM_ITS_SOURCE),
+        (replace_source_by_an_older_file, RED_FROM_ITS_SOURCE),
+        (after(forget_all_that_snakemake_knows, replace_source_by_an_older_file), RED_FROM_ITS_SOURCE),
+        (put_an_older_copy_of_the_prompts_back, {"encode_prompts:red:prompts"} | trained("red1") | RED),
+        (give_a_source_another_name_and_date, set()),
+        (copy_the_weights_to_another_folder, set()),
+        (forget_all_that_snakemake_knows, set()),
+        (
+            after(forget_all_that_snakemake_knows, change_config("training", learning_rate=0.002)),
+            TRAINING | RED,
+        ),
+        (remove("compositions/both/seed0.mp4"), rendered("both")),
+        (remove("compositions"), composed("both", "template", "still", "free")),
+        (remove("binders/slide/stage2.png"), {"plot_training:bico:slide:2"}),
+        (say_the_same_in_other_words, set()),
         (change_training_logic, TRAINING | RED),
         (change_checkpointing, TRAINING | RED | rendered("free")),
         (change_config("prompts", count=4), WRITTEN | trained("red1", "slide2") | RED),

@@ -8,10 +8,12 @@ sys.path.insert(0, str(ROOT))
 
 from bico import InputError
 from bico.command import hand_over
+from bico.interrupt import Interrupt
 from bico.pipeline import MAIN, Pipeline
 from bico.records import keep_with_results
 from bico.runs import forget
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 try:
     pipeline = Pipeline.load(
@@ -25,10 +27,12 @@ CONCEPT = f"{RESULTS}/concepts/{{concept}}"
 BINDERS = f"{RESULTS}/{{method}}/binders/{{concept}}"
 COMPOSITION = f"{RESULTS}/{{method}}/compositions/{{composition}}"
 
-keep_with_results(RESULTS, pipeline.model.weights / "manifests")
+keep_with_results(RESULTS)
 
 # No cause to re-run, so in the environment and not in any params.
 hand_over(pipeline.compute(), ROOT)
+
+interrupt = Interrupt(logger)
 
 # Signals go to a job's whole process group. Its script saves and leaves; the shell waits for that, and the log stays
 # open until the last word.
