@@ -8,6 +8,7 @@ whatever the dates and the names of files say. And inputs of any size count.
 
 import json
 import sys
+import time
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -24,7 +25,7 @@ class Digests:
     """SHA-256 of files, remembered by size, dates and inode in a file of its own, so that a big file is read once."""
 
     def __init__(self, memory: Path):
-        self.memory, self.changed = memory, False
+        self.memory, self.changed, self.saved = memory, False, 0.0
         self.known: dict[str, list] = {}
         with suppress(OSError, ValueError):
             self.known = json.loads(memory.read_text("utf-8"))
@@ -44,11 +45,12 @@ class Digests:
         self.changed = True
         return found
 
-    def save(self) -> None:
-        if self.changed:
+    def save(self, every: float = 0) -> None:
+        """Saves what was found, at most every so many seconds. What is not saved is only found again."""
+        if self.changed and time.monotonic() - self.saved >= every:
             with suppress(OSError):
                 write_text(self.memory, json.dumps(self.known))
-            self.changed = False
+            self.changed, self.saved = False, time.monotonic()
 
     def _state(self, path: str | Path) -> list[int]:
         state = Path(path).stat()
@@ -93,10 +95,18 @@ class Records(FilePersistence):
     def started(self, job, external_jobid=None) -> None:
         """What the inputs hold now is what the job reads; what replaces them meanwhile is found changed next time."""
         super().started(job, external_jobid)
-        found = {str(path): self._checksum(path) for path in _local(job)}
-        for output in job.output:
-            self.at_start[self._get_key(output)] = found
-        self.digests.save()
+        self._note_inputs(job)
+
+    async def finished(self, job) -> None:
+        if any(self._get_key(output) not in self.at_start for output in job.output):  # as with `--touch`
+            self._note_inputs(job)
+        await super().finished(job)
+
+    def _note_inputs(self, job) -> None:
+        if self.dag.workflow.is_main_process:
+            found = {str(path): self._checksum(path) for path in _local(job)}
+            self.at_start |= {self._get_key(output): found for output in job.output}
+            self.digests.save(every=30)
 
     def input_checksums(self, job, input_path) -> set:
         """Hands Snakemake, which compares checksums where a date is newer, the digest of the input as it is now."""
