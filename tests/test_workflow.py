@@ -229,6 +229,12 @@ def forget_all_that_snakemake_knows(folder):
             os.utime(path, (1.7e9 + zlib.crc32(path.name.encode()) % 1e7,) * 2)
 
 
+def rename_the_results(folder):
+    (folder / "results").rename(folder / "others")
+    content = yaml.safe_load((folder / "config" / "config.yaml").read_text())
+    (folder / "config" / "config.yaml").write_text(yaml.safe_dump(content | {"results": "others"}))
+
+
 def after(*changes):
     def change(folder):
         for one in changes:
@@ -271,6 +277,7 @@ RED_FROM_ITS_SOURCE = {"trim:red:png", "encode_latents:red"} | PROMPTS_OF_RED | 
         (give_a_source_another_name_and_date, set()),
         (copy_the_weights_to_another_folder, set()),
         (forget_all_that_snakemake_knows, set()),
+        (after(forget_all_that_snakemake_knows, rename_the_results), PAGE),
         (
             after(forget_all_that_snakemake_knows, change_config("training", learning_rate=0.002)),
             TRAINING | RED,
@@ -309,15 +316,34 @@ def test_a_change_runs_exactly_what_depends_on_it(project, change, jobs):
     assert planned_jobs(project) == (jobs and jobs | PAGE)
 
 
-def use_a_newer_diffusers(folder):
+def use_a_newer(package, folder):
     """A newer release as the package index would leave it: metadata that Python finds first."""
-    info = folder / "diffusers-99.0.dist-info"
+    info = folder / f"{package}-99.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: diffusers\nVersion: 99.0\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 99.0\n")
+
+
+def test_a_newer_av_runs_what_reads_clips_again_and_nothing_of_images_alone(project):
+    use_a_newer("av", project)
+    of_clips = {"frames:slide", "encode_latents:slide", "spatial_prompts:slide", "encode_prompts:slide:spatial_prompts"}
+    sheets = {job for job in RED | rendered("free") if job.startswith("sheet")}
+    jobs = of_clips | trained("slide1", "slide2") | composed("both", "template") | sheets | PAGE
+    assert planned_jobs(project, PYTHONPATH=str(project)) == jobs
+
+
+def test_a_source_that_is_replaced_while_its_job_runs_is_trimmed_again(project):
+    """By a file with an older date, after the job has read it."""
+    replace = (
+        "; import os, shutil; os.utime('media/new.png', (1e9, 1e9)); shutil.move('media/new.png', 'media/red.png')"
+    )
+    edit(project / "scripts" / "trim.py", "    run(main)", f"    run(main){replace}")
+    Image.new("RGB", (64, 48), "orange").save(project / "media" / "new.png")
+    succeed(project, "results/concepts/red/red.png")
+    assert planned_jobs(project, "results/concepts/red/red.png") == {"trim:red:png"}
 
 
 def test_a_newer_diffusers_runs_what_loads_its_models_again(project):
-    use_a_newer_diffusers(project)
+    use_a_newer("diffusers", project)
     encoding = {"encode_latents:red", "encode_latents:slide"}
     everything = encoding | TRAINING | RED | composed("free") | PAGE
     assert planned_jobs(project, PYTHONPATH=str(project)) == everything
@@ -381,8 +407,10 @@ def test_explain_says_in_plain_words_why_a_result_would_or_would_not_be_made_aga
     after = explained(project, result)
     assert "It would be made again, by 2 jobs:" in after
     assert '- compose bico both: prompt was "[A red square](red) [slides to the right](slide) in the snow."' in after
+    replace_source_by_an_older_file(project)
+    assert "- trim red png: changed: media/red.png" in explained(project, result)
     change_training_logic(project)
-    assert "- bind_stage1 bico red: its code changed" in explained(project, result)
+    assert "- bind_stage1 bico slide: its code changed" in explained(project, result)
     assert "is not there yet" in explained(project, "results/bico/binders/red/released.safetensors")
 
 
