@@ -87,7 +87,7 @@ def _tree(path: Path) -> ast.Module:
 
 @cache
 def _code(path: Path) -> str:
-    return hashlib.sha256(ast.unparse(_Computing().visit(ast.parse(path.read_text("utf-8")))).encode()).hexdigest()
+    return hashlib.sha256(ast.unparse(_Computing().visit(_tree(path))).encode()).hexdigest()
 
 
 class _Computing(ast.NodeTransformer):
