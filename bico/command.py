@@ -56,7 +56,9 @@ def _switch(text: str) -> str | bool:
 
 
 def hand_over(compute: dict, root: Path) -> None:
-    """Lets the scripts that this process starts find this package under `root`, and use the machine by `compute`."""
+    """Lets the shell find the scripts of the checkout `root`, these find its package, and use the machine by
+    `compute`."""
+    os.environ["BICO_SCRIPTS"] = str(root / "scripts")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     os.environ[COMPUTE] = json.dumps(compute)
 

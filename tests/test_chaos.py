@@ -59,7 +59,7 @@ def running(group: int) -> set[str]:
     for process in processes_of(group):
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             words = (process / "cmdline").read_bytes().decode().split("\0")
-            scripts = {Path(word).stem for word in words if word.startswith("scripts/")}
+            scripts = {Path(word).stem for word in words if re.search(r"/scripts/\w+\.py$", word)}
             stages |= {"train again" if "--start-from" in words else script for script in scripts}
     return stages
 

@@ -460,6 +460,32 @@ def test_a_folder_of_results_may_have_spaces(project):
     succeed(project, "my results/bico/compositions/free/seed0.mp4.sheet.jpg")
 
 
+@pytest.fixture
+def elsewhere(project, tmp_path) -> Path:
+    """A folder with a person's own tables, media and weights, and nothing of the workflow."""
+    folder = tmp_path / "else where"
+    folder.mkdir()
+    for name in ("config", "media", "resources", "model.yaml"):
+        shutil.move(project / name, folder / name)
+    return folder
+
+
+def test_it_runs_in_another_working_directory(project, elsewhere):
+    succeed(project, "--directory", str(elsewhere), "results/concepts/red/red.png", "results/concepts/slide/slide.mp4")
+    assert (elsewhere / "results" / "concepts" / "red" / "red.png").is_file()
+
+
+def test_another_workflow_uses_it_as_a_module(project, elsewhere):
+    (elsewhere / "Snakefile").write_text(
+        'configfile: "config/config.yaml"\n'
+        f'module bico:\n    snakefile: "{project}/workflow/Snakefile"\n    config: config\n'
+        "use rule * from bico as bico_*\n"
+        'rule mine:\n    default_target: True\n    input: "results/concepts/red/red.png"\n'
+    )
+    succeed(elsewhere)
+    assert (elsewhere / "results" / "concepts" / "red" / "red.png").is_file()
+
+
 def test_results_copied_into_a_fresh_checkout_are_not_made_again(project, tmp_path):
     subprocess.run(["cp", "-r", project, tmp_path / "clone"], check=True)  # new dates everywhere
     assert planned_jobs(tmp_path / "clone") == set()

@@ -24,7 +24,7 @@ rule bind_stage1:
             ),
         ),
     shell:
-        "python -m bico.launch {resources.gpu} scripts/train.py"
+        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/train.py'
         " --latents {input.latents:q} --prompts {input.prompts:q}"
         " --transformer {input.transformer:q} --output {output.binder:q} --log {output.log:q}"
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
@@ -57,7 +57,7 @@ rule bind_stage2:
             ),
         ),
     shell:
-        "python -m bico.launch {resources.gpu} scripts/train.py"
+        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/train.py'
         " --latents {input.latents:q} --prompts {input.prompts:q}"
         " --transformer {input.transformer:q} --start-from {input.stage1:q}"
         " --output {output.binder:q} --log {output.log:q}"
@@ -90,7 +90,7 @@ rule plot_training:
             },
         ),
     shell:
-        "python scripts/plot_training.py --log {input.log:q} --output {output.plot:q}"
+        'python "$BICO_SCRIPTS"/plot_training.py --log {input.log:q} --output {output.plot:q}'
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
 
 
@@ -114,5 +114,5 @@ rule export:
             "export", lambda wildcards: pipeline.export_settings(wildcards.concept)
         ),
     shell:
-        "python scripts/export.py --binders {input.binder:q} --output {output.released:q}"
+        'python "$BICO_SCRIPTS"/export.py --binders {input.binder:q} --output {output.released:q}'
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"

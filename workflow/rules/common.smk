@@ -3,7 +3,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
-ROOT = Path(workflow.basedir).resolve().parent
+# Scripts and library are the workflow's own, wherever it is called from or used as a module; data are the caller's.
+ROOT = Path(str(workflow.current_basedir)).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from bico import InputError

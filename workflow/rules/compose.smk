@@ -24,7 +24,7 @@ rule compose:
             lambda wildcards: pipeline.compose_settings(wildcards.composition),
         ),
     shell:
-        "python -m bico.launch {resources.gpu} scripts/compose.py"
+        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/compose.py'
         " --binders {input.binders:q} --tokenizer {input.tokenizer:q}"
         " --text-encoder {input.text_encoder:q} --transformer {input.transformer:q} --output {output.bound:q}"
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
@@ -59,7 +59,7 @@ rule render:
             still=lambda wildcards: pipeline.is_still(wildcards.composition),
         ),
     shell:
-        "python -m bico.launch {resources.gpu} scripts/render.py"
+        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/render.py'
         " --bound {input.bound:q} --transformer {input.transformer:q} --vae {input.vae:q}"
         " --output {output.result:q} --made {output.made:q} --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
 
@@ -97,5 +97,5 @@ rule sheet:
             ),
         ),
     shell:
-        "python scripts/sheet.py --result {input.result:q} --sources {input.sources:q} --output {output.sheet:q}"
+        'python "$BICO_SCRIPTS"/sheet.py --result {input.result:q} --sources {input.sources:q} --output {output.sheet:q}'
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"

@@ -21,7 +21,7 @@ rule encode_latents:
             still=of_image,
         ),
     shell:
-        "python -m bico.launch {resources.gpu} scripts/encode_latents.py"
+        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/encode_latents.py'
         " --clip {input.clip:q} --vae {input.vae:q} --output {output.latents:q}"
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
 
@@ -50,7 +50,7 @@ rule encode_prompts:
             "encode_prompts", lambda wildcards: pipeline.encode_prompts_settings()
         ),
     shell:
-        "python -m bico.launch {resources.gpu} scripts/encode_prompts.py"
+        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/encode_prompts.py'
         " --prompts {input.prompts:q} --tokenizer {input.tokenizer:q}"
         " --text-encoder {input.text_encoder:q} --output {output.embeds:q}"
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"

@@ -23,7 +23,7 @@ rule trim:
             still=of_image,
         ),
     shell:
-        "python scripts/trim.py --source {input.source:q} --output {output.clip:q}"
+        'python "$BICO_SCRIPTS"/trim.py --source {input.source:q} --output {output.clip:q}'
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
 
 
@@ -44,5 +44,5 @@ rule frames:
     params:
         stage=stage("frames", lambda wildcards: {}),
     shell:
-        "python scripts/frames.py --clip {input.clip:q} --folder {wildcards.concept:q}"
+        'python "$BICO_SCRIPTS"/frames.py --clip {input.clip:q} --folder {wildcards.concept:q}'
         " --output {output.frames:q} 2>&1 | keep_log {log:q}"

@@ -21,7 +21,7 @@ rule concepts:
             still=of_image,
         ),
     shell:
-        "python -m bico.launch {resources.gpu} scripts/concepts.py"
+        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/concepts.py'
         " --clip {input.clip:q} --output {output.phrases:q} --vlm {input.vlm:q}"
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
 
@@ -49,7 +49,7 @@ rule prompts:
             "prompts", lambda wildcards: pipeline.prompts_settings(), still=of_image
         ),
     shell:
-        "python -m bico.launch {resources.gpu} scripts/prompts.py"
+        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/prompts.py'
         " --media {input.media:q} --concept {wildcards.concept:q} --phrases {input.phrases:q}"
         " --output {output.prompts:q} --report {output.report:q} --vlm {input.vlm:q}"
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"

@@ -15,7 +15,7 @@ rule page:
     params:
         stage=stage("page", lambda wildcards: pipeline.page_settings(wildcards.method)),
     shell:
-        "python scripts/page.py --output {output.page:q} --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
+        'python "$BICO_SCRIPTS"/page.py --output {output.page:q} --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}'
 
 
 rule ablations:
@@ -47,5 +47,5 @@ rule ablation_table:
     params:
         stage=stage("ablations", lambda wildcards: pipeline.ablations_settings()),
     shell:
-        "python scripts/ablations.py --logs {input.logs:q} --output {output.table:q} --csv {output.csv:q}"
+        'python "$BICO_SCRIPTS"/ablations.py --logs {input.logs:q} --output {output.table:q} --csv {output.csv:q}'
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
