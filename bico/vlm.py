@@ -9,7 +9,6 @@ patches of one frame, and `picture` groups them over time into the video layout.
 """
 
 import copy
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -23,6 +22,7 @@ from transformers import AutoTokenizer, DynamicCache, GenerationConfig, Qwen2_5_
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from bico import InputError
+from bico.chat_template import PADS, picture_template, read_json
 from bico.command import progress
 from bico.phrases import Phrases, missing_phrases, parse_phrases, required_phrases
 from bico.runs import Journal, until_stopped
@@ -105,25 +105,26 @@ def load(
     """The model of a local folder in transformers' layout, for inference. InputError if the folder does not hold a
     Qwen2_5_VLForConditionalGeneration, or not all of it."""
     folder = Path(folder)
-    found = _json(folder / "config.json").get("model_type")
+    found = read_json(folder / "config.json").get("model_type")
     if found != "qwen2_5_vl":
         raise InputError(f"{folder}/config.json: model_type is {found!r}; it must be 'qwen2_5_vl'")
     try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer.chat_template = picture_template(folder, tokenizer)
+        images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
         model, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder, local_files_only=True, dtype=dtype, output_loading_info=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError) as problem:
         raise InputError(f"{folder}: cannot be loaded: {problem}") from None
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
     # transformers makes an empty tokenizer, without a word, of a folder that lacks the vocabulary.
-    marks = {"<|image_pad|>": model.config.image_token_id, "<|video_pad|>": model.config.video_token_id}
+    marks = {PADS["image"]: model.config.image_token_id, PADS["video"]: model.config.video_token_id}
     if tokenizer.convert_tokens_to_ids(list(marks)) != list(marks.values()):
         raise InputError(f"{folder}: its tokenizer does not have {marks}, as the model's config does")
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = _json(folder / "chat_template.json").get("chat_template")
     offloads = offload == "cpu" and torch.device(device).type != "cpu"
     model = cpu_offload(model.eval(), device) if offloads else model.eval().to(device)
     return Vlm(folder.name, model, tokenizer, images, _video_sizes(folder), torch.device(device))
@@ -133,19 +134,12 @@ def _video_sizes(folder: Path) -> VideoSizes:
     """The folder's own, in either of the layouts transformers writes; else the defaults."""
     settings: dict = {}
     if (folder / "processor_config.json").exists():
-        settings = _json(folder / "processor_config.json").get("video_processor", {})
+        settings = read_json(folder / "processor_config.json").get("video_processor", {})
     if not settings and (folder / "video_preprocessor_config.json").exists():
-        settings = _json(folder / "video_preprocessor_config.json")
+        settings = read_json(folder / "video_preprocessor_config.json")
     size = settings.get("size") or {}
     named = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge"), **settings}
     return VideoSizes(**{field.name: named[field.name] for field in fields(VideoSizes) if named.get(field.name)})
-
-
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as problem:
-        raise InputError(f"{path}: cannot be read: {problem}") from None
 
 
 # ------------------------------------------------------------------------------------------- pictures and clips
@@ -215,8 +209,6 @@ def encode(vlm: Vlm, messages: list[dict], shown: Picture) -> dict[str, torch.Te
     config = vlm.model.config
     placeholder = {"image": config.image_token_id, "video": config.video_token_id}[shown.kind]
     tokens = int(shown.grid.prod()) // vlm.images.merge_size**2
-    if (marks := short.count(placeholder)) != 1:
-        raise InputError(f"'{vlm.name}': its chat template marks {marks} pictures where one is shown")
     at = short.index(placeholder)
     ids = torch.tensor([short[:at] + [placeholder] * tokens + short[at + 1 :]])
     kinds = (ids == config.image_token_id) * 1 + (ids == config.video_token_id) * 2

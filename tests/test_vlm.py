@@ -25,12 +25,14 @@ from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from bico import InputError, vlm
-from bico.embedded_vlm import build_vlm
+from bico.embedded_vlm import CHAT_TEMPLATE, build_vlm
 from bico.phrases import Phrases, keeps_phrases, parse_phrases, read_phrases, write_phrases
 from bico.prompts import read_prompts
 from bico.video import write_frames_zip, write_video
 
 ROOT = Path(__file__).parent.parent
+# Qwen2.5's own for text and tools, which the published Qwen2.5-VL has with its tokenizer. It adds content to strings.
+TOOLS_TEMPLATE = (ROOT / "tests" / "data" / "qwen2.5" / "tools_template.jinja").read_text("utf-8")
 SHORT = vlm.Sampling(max_new_tokens=6)
 PHRASES = Phrases(("red ball",), ("moves to the right",))
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (30, 60, 220), "yellow": (230, 210, 40)}
@@ -148,7 +150,8 @@ def test_the_embedded_model_is_small_and_its_vocabulary_is_full(tiny):
 
 def published(folder: Path, target: Path) -> None:
     """The folder in the layout of the published Qwen2.5-VL checkpoints: a flat config, the weights' old names, pixel
-    bounds by their old names, the chat template in JSON."""
+    bounds by their old names, the chat template for pictures in JSON, and with the tokenizer the one for text and
+    tools."""
     shutil.copytree(folder, target)
     weights = load_file(target / "model.safetensors")
     old = {
@@ -175,6 +178,11 @@ def published(folder: Path, target: Path) -> None:
     template = (target / "chat_template.jinja").read_text()
     (target / "chat_template.jinja").unlink()
     (target / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    edit_json(target / "tokenizer_config.json", chat_template=TOOLS_TEMPLATE)
+
+
+def edit_json(path: Path, **fields) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def test_a_checkpoint_in_the_published_layout_answers_the_same(folder, tiny, tmp_path):
@@ -228,10 +236,56 @@ def test_a_folder_without_one_of_its_files_is_refused(folder, tmp_path, name):
         vlm.load(tmp_path / "x")
 
 
-def test_a_chat_template_that_shows_no_picture_is_refused(tiny):
-    tokenizer = SimpleNamespace(apply_chat_template=lambda *_, **__: {"input_ids": [1, 2, 3]})
-    with pytest.raises(InputError, match="its chat template marks 0 pictures where one is shown"):
-        seen_by(replace(tiny, tokenizer=tokenizer), "image")
+LIST_AFTER = [{"name": "tool_use", "template": TOOLS_TEMPLATE}, {"name": "default", "template": CHAT_TEMPLATE}]
+PLACES = {
+    "the tokenizer's own": {"tokenizer_config.json": CHAT_TEMPLATE},
+    "one of the tokenizer's several": {"tokenizer_config.json": LIST_AFTER},
+    "the processor's JSON": {"tokenizer_config.json": TOOLS_TEMPLATE, "chat_template.json": CHAT_TEMPLATE},
+    "the processor's several": {"chat_template.json": {"tools": TOOLS_TEMPLATE, "default": CHAT_TEMPLATE}},
+    "the processor's settings": {"tokenizer_config.json": TOOLS_TEMPLATE, "processor_config.json": CHAT_TEMPLATE},
+    "the tokenizer's, beside one of text": {
+        "tokenizer_config.json": CHAT_TEMPLATE,
+        "chat_template.json": TOOLS_TEMPLATE,
+    },
+    "a file beside one of text": {"chat_template.jinja": CHAT_TEMPLATE, "tokenizer_config.json": TOOLS_TEMPLATE},
+    "behind a template that is none": {"tokenizer_config.json": CHAT_TEMPLATE, "chat_template.json": "{% for %}"},
+}
+
+
+def with_templates(folder: Path, target: Path, places: dict) -> Path:
+    """The folder with these chat templates and no other."""
+    shutil.copytree(folder, target)
+    (target / "chat_template.jinja").unlink()
+    for name, template in places.items():
+        if name.endswith(".jinja"):
+            (target / name).write_text(template)
+            continue
+        content = json.loads((target / name).read_text()) if (target / name).exists() else {}
+        (target / name).write_text(json.dumps(content | {"chat_template": template}))
+    return target
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_template_that_shows_pictures_is_taken_wherever_it_is_and_whatever_lies_beside_it(folder, tmp_path, place):
+    assert vlm.load(with_templates(folder, tmp_path / "x", PLACES[place])).tokenizer.chat_template == CHAT_TEMPLATE
+
+
+IN_WORDS = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+UNSHOWN = {
+    "no template": ({}, "none at all"),
+    "text alone": ({"chat_template.json": TOOLS_TEMPLATE}, r"chat_template\.json: fails where .* image .*TypeError"),
+    "no marks": ({"tokenizer_config.json": IN_WORDS}, "the tokenizer's own: marks 0 pictures where one image is shown"),
+    "images alone": ({"tokenizer_config.json": CHAT_TEMPLATE.replace("<|video_pad|>", "")}, "0 .* where one video"),
+    "two marks": ({"chat_template.jinja": CHAT_TEMPLATE.replace("<|image_pad|>", "<|image_pad|>" * 2)}, "marks 2"),
+    "no words": ({"chat_template.json": CHAT_TEMPLATE.replace("{{ content['text'] }}", "")}, "leaves out words"),
+}
+
+
+@pytest.mark.parametrize("case", UNSHOWN)
+def test_a_folder_without_a_template_that_shows_pictures_is_refused_with_the_reason_for_each(folder, tmp_path, case):
+    places, reason = UNSHOWN[case]
+    with pytest.raises(InputError, match=f"(?s)x: no chat template that shows the model a picture;.*{reason}"):
+        vlm.load(with_templates(folder, tmp_path / "x", places))
 
 
 # ------------------------------------------------------------------------------------------- pictures and clips
