@@ -22,9 +22,10 @@ from transformers import AutoTokenizer, DynamicCache, GenerationConfig, Qwen2_5_
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from bico import InputError
+from bico.answers import BY_HAND, parse_phrases
 from bico.chat_template import PADS, picture_template, read_json
 from bico.command import progress
-from bico.phrases import Phrases, missing_phrases, parse_phrases, required_phrases
+from bico.phrases import Phrases, missing_phrases, required_phrases
 from bico.runs import Journal, until_stopped
 from bico.wording import CONCEPT_SYSTEM, PROMPT_SYSTEM
 
@@ -291,8 +292,8 @@ def _generation(vlm: Vlm, sampling: Sampling | None) -> GenerationConfig:
 def extract(vlm: Vlm, frames: np.ndarray, kind: str, fps: float | None = None) -> Phrases:
     """The visual concepts the model names: frames uint8 [F, H, W, 3], kind `image` or `video`, fps of a clip.
 
-    Greedy. An answer that does not parse is shown to the model with what is wrong, and asked for once more; then
-    InputError shows both answers.
+    Greedy. An answer that is not usable is shown to the model with what is wrong, and asked for once more; then
+    InputError shows both answers. A clip in which the model sees nothing move has no temporal phrases.
     """
     seen = see(vlm, concept_conversation(kind), picture(vlm, frames, kind, fps))
     first = answer(vlm, seen)
@@ -304,7 +305,7 @@ def extract(vlm: Vlm, frames: np.ndarray, kind: str, fps: float | None = None) -
         return parse_phrases(answer(vlm, seen, turns=[(first, repair_request(refused))]), kind)
     except InputError as problem:
         title = f"'{vlm.name}' named no usable concepts, asked twice"
-        raise InputError(f"{title}; at first:", *refused, "then:", *problem.problems) from None
+        raise InputError(f"{title}; at first:", *refused, "then:", *problem.problems, BY_HAND) from None
 
 
 def concept_conversation(kind: str) -> list[dict]:
@@ -382,7 +383,7 @@ def _left(journal: Journal, count: int) -> Iterator[int]:
 def prompt_conversation(phrases: Phrases, kind: str) -> list[dict]:
     """The messages that ask for a prompt with these phrases."""
     request = f"Spatial concepts: {'; '.join(phrases.spatial)}\n"
-    if kind == "video":
+    if kind == "video" and phrases.temporal:
         request += f"Temporal concepts: {'; '.join(phrases.temporal)}\n"
     return conversation(PROMPT_SYSTEM[kind], f"{request}Write the prompt.", kind)
 

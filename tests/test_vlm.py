@@ -25,8 +25,9 @@ from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from bico import InputError, vlm
+from bico.answers import parse_phrases
 from bico.embedded_vlm import CHAT_TEMPLATE, build_vlm
-from bico.phrases import Phrases, keeps_phrases, parse_phrases, read_phrases, write_phrases
+from bico.phrases import Phrases, keeps_phrases, read_phrases, write_phrases
 from bico.prompts import read_prompts
 from bico.video import write_frames_zip, write_video
 
@@ -541,9 +542,12 @@ def test_a_prompt_is_one_line_without_quotation_marks_around_it(tiny, monkeypatc
     assert diversified(tiny, count=1)[0] == ["A ball."]
 
 
-def test_prompts_of_a_video_without_temporal_phrases_are_refused(tiny):
-    with pytest.raises(InputError, match="video prompts need phrases; there are none under: temporal"):
-        vlm.diversify(tiny, MEDIA["video"][0], "video", Phrases(("red ball",)), 8.0)
+def test_a_clip_without_temporal_phrases_is_asked_for_prompts_with_its_spatial_ones(tiny, monkeypatch):
+    Script(monkeypatch, "A red ball.")
+    prompts, report = vlm.diversify(tiny, MEDIA["video"][0], "video", Phrases(("red ball",)), 8.0, count=1)
+    assert prompts == ["A red ball."] and report["kept"] == 1
+    request = vlm.prompt_conversation(Phrases(("red ball",)), "video")[1]["content"][1]["text"]
+    assert request == "Spatial concepts: red ball\nWrite the prompt."
 
 
 # ------------------------------------------------------------------------------ answers that are right: a trained model
@@ -638,6 +642,7 @@ def test_two_malformed_answers_are_refused_and_both_shown(tiny, monkeypatch):
     message = str(problem.value)
     assert "'tiny-vl' named no usable concepts, asked twice" in message
     assert "the raw text: I see a ball." in message and 'the raw text: {"spatial": []}' in message
+    assert "by hand instead: in concepts.csv, in the columns spatial and, for a video, temporal" in message
 
 
 def test_the_concepts_are_those_of_greedy_search(tiny, monkeypatch):
