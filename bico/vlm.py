@@ -27,10 +27,12 @@ from bico.chat_template import PADS, picture_template, read_json
 from bico.command import progress
 from bico.phrases import Phrases, missing_phrases, required_phrases
 from bico.runs import Journal, until_stopped
+from bico.tokens import PromptTokenizer
 from bico.wording import CONCEPT_SYSTEM, PROMPT_SYSTEM
 
 log = logging.getLogger(__name__)
 CONCEPT_TOKENS = 512  # the longest list of concepts
+SPARE = 8  # attempts more for a prompt of which there is none yet: none is usable once in a while, rarely twice
 RESEED = 1_000_000  # between the seeds of one prompt's attempts: far more than the prompts of any clip
 
 
@@ -95,6 +97,24 @@ class Seen:
     messages: list[dict]
     picture: Picture
     cache: DynamicCache
+
+
+class Room:
+    """How long a prompt may be: what the text encoder takes, less what training needs for the absorbent tokens.
+
+    tokenizer: the text encoder's, its folder; text_length: what it takes in tokens, end-of-text included.
+    """
+
+    def __init__(self, tokenizer: str | Path, text_length: int):
+        self._tokenizer = PromptTokenizer(tokenizer)
+        # How many absorbent tokens there are is a matter of each method, and the prompts are of all.
+        self._most = text_length - max(text_length // 8, 1)
+
+    def __str__(self) -> str:
+        return f"at most {self._most} tokens of the text encoder"
+
+    def holds(self, prompt: str) -> bool:
+        return len(self._tokenizer.tokenise_text(prompt)) <= self._most
 
 
 # ------------------------------------------------------------------------------------------------------- loading
@@ -334,22 +354,24 @@ def diversify(
     seed: int = 100,
     attempts: int = 3,
     journal: Journal | None = None,
+    room: Room | None = None,
 ) -> tuple[list[str], dict[str, int]]:
     """`count` prompts for one picture or clip (frames uint8 [F, H, W, 3]), and the report on them.
 
     Prompt i is sampled with seed + i. One that dropped a key phrase is asked for again, at most `attempts` times: the
     model is shown its sentence and what it dropped, and answers with seed + i + k * RESEED the k-th time. If none keeps
-    all, the one that dropped fewest stays. InputError if the model writes nothing. The journal has the first prompts if
+    all, the one that dropped fewest stays. One that is too long for the text encoder, as loops are, is asked for anew.
+    InputError if the model writes none that can be used. The journal has the first prompts if
     a run was killed, and gets each further one; raises Stopped between two of them when it is told to stop.
 
     The report counts prompts: `count`, `kept_first_try`, `kept` (all key phrases, in the end), and `reasked`, how often
     the model was asked again.
     """
-    required = required_phrases(phrases, kind)
+    required = _required(phrases, kind, room)
     seen = see(vlm, prompt_conversation(phrases, kind), picture(vlm, frames, kind, fps))
     journal = journal or Journal()
     for i in _left(journal, count):
-        journal.append(_write(vlm, seen, required, sampling, seed + i, attempts))
+        journal.append(_write(vlm, seen, required, sampling, seed + i, attempts, room))
     return _reported(journal.entries)
 
 
@@ -361,14 +383,15 @@ def diversify_frames(
     seed: int = 100,
     attempts: int = 3,
     journal: Journal | None = None,
+    room: Room | None = None,
 ) -> tuple[list[str], dict[str, int]]:
     """One spatial prompt for each frame (uint8 [H, W, 3]), each shown alone as an image; the rest as `diversify`."""
-    required = required_phrases(phrases, "image")
+    required = _required(phrases, "image", room)
     messages = prompt_conversation(phrases, "image")
     journal = journal or Journal()
     for i in _left(journal, len(frames)):
         seen = see(vlm, messages, picture(vlm, frames[i][None], "image"))
-        journal.append(_write(vlm, seen, required, sampling, seed + i, attempts))
+        journal.append(_write(vlm, seen, required, sampling, seed + i, attempts, room))
     return _reported(journal.entries)
 
 
@@ -388,20 +411,33 @@ def prompt_conversation(phrases: Phrases, kind: str) -> list[dict]:
     return conversation(PROMPT_SYSTEM[kind], f"{request}Write the prompt.", kind)
 
 
-def _write(vlm: Vlm, seen: Seen, required: Sequence[str], sampling: Sampling, seed: int, attempts: int) -> dict:
+def _required(phrases: Phrases, kind: str, room: Room | None) -> tuple[str, ...]:
+    """The phrases that a prompt must keep. InputError if no prompt with all of them can be short enough."""
+    required = required_phrases(phrases, kind)
+    if room and not room.holds(" ".join(required)):
+        raise InputError(f"the {len(required)} phrases are longer than a prompt may be, {room}", BY_HAND)
+    return required
+
+
+def _write(
+    vlm: Vlm, seen: Seen, required: Sequence[str], sampling: Sampling, seed: int, attempts: int, room: Room | None
+) -> dict:
     """One `prompt`, how many phrases it `dropped`, and how often it was `reasked`."""
     best, turns = None, []
-    for again in range(attempts + 1):
+    for again in range(attempts + SPARE + 1):
         text = _one_line(answer(vlm, seen, sampling, seed + again * RESEED, turns))
         missing = missing_phrases(text, required)
-        if text and (best is None or len(missing) < best[1]):
+        usable = text and (room is None or room.holds(text))
+        if usable and (best is None or len(missing) < best[1]):
             best = text, len(missing)
-        if not missing:
-            break
-        turns = [(text, keep_request(missing))]
-    if best is None:
-        raise InputError(f"'{vlm.name}' wrote no prompt, asked {attempts + 1} times")
-    return {"prompt": best[0], "dropped": best[1], "reasked": again}
+        if best and (not best[1] or again >= attempts):
+            return {"prompt": best[0], "dropped": best[1], "reasked": again}
+        turns = [(text, keep_request(missing))] if usable else []
+    raise InputError(
+        f"'{vlm.name}' wrote no prompt{f' of {room}' if room else ''}, asked {again + 1} times; the setting"
+        " prompts.writer: template writes prompts without it",
+        BY_HAND,
+    )
 
 
 def _one_line(text: str) -> str:

@@ -26,6 +26,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from bico import InputError, vlm
 from bico.answers import parse_phrases
+from bico.embedded import build_tokenizer
 from bico.embedded_vlm import CHAT_TEMPLATE, build_vlm
 from bico.phrases import Phrases, keeps_phrases, read_phrases, write_phrases
 from bico.prompts import read_prompts
@@ -516,6 +517,42 @@ def test_a_prompt_that_dropped_a_phrase_is_asked_for_again_with_a_derived_seed(t
     assert script.asked[2][1] == []
 
 
+LOOP = "A red ball moves to the right" + " and a red ball moves to the right" * 30
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    """Room for 56 tokens of the embedded text encoder."""
+    tokenizer = tmp_path_factory.mktemp("tokenizer")
+    build_tokenizer(tokenizer, [LOOP])
+    return vlm.Room(tokenizer, 64)
+
+
+def test_a_prompt_too_long_for_the_text_encoder_is_asked_for_anew_with_another_seed(tiny, monkeypatch, room):
+    good = "A red ball moves to the right."
+    script = Script(monkeypatch, LOOP, good)
+    prompts, report = diversified(tiny, count=1, attempts=0, room=room)
+    assert prompts == [good] and report == {"count": 1, "kept_first_try": 0, "kept": 1, "reasked": 1}
+    assert script.asked == [(100, []), (100 + vlm.RESEED, [])]
+
+
+def test_a_model_that_only_writes_prompts_too_long_is_refused_with_what_to_do(tiny, monkeypatch, room):
+    Script(monkeypatch, LOOP)
+    with pytest.raises(InputError) as problem:
+        diversified(tiny, count=1, room=room)
+    message = str(problem.value)
+    assert "'tiny-vl' wrote no prompt of at most 56 tokens of the text encoder, asked 12 times" in message
+    assert "prompts.writer: template" in message and "concepts.csv" in message
+
+
+def test_phrases_that_no_prompt_has_room_for_are_refused_before_the_model_is_asked(tiny, monkeypatch, room):
+    script = Script(monkeypatch, "A red ball.")
+    phrases = Phrases(tuple(f"red ball number {number}" for number in range(30)), ("rolls",))
+    with pytest.raises(InputError, match="the 31 phrases are longer than a prompt may be, at most 56 tokens"):
+        vlm.diversify(tiny, MEDIA["video"][0], "video", phrases, 8.0, count=1, room=room)
+    assert not script.asked
+
+
 def test_if_no_attempt_keeps_all_phrases_the_one_that_dropped_fewest_stays(tiny, monkeypatch):
     script = Script(monkeypatch, "Nothing.", "A red ball.", "It moves to the right.", "Nothing again.")
     prompts, report = diversified(tiny, count=1)
@@ -532,7 +569,7 @@ def test_attempts_bounds_how_often_a_prompt_is_asked_for_again(tiny, monkeypatch
 
 def test_a_model_that_writes_nothing_is_refused(tiny, monkeypatch):
     Script(monkeypatch, ' ""')
-    with pytest.raises(InputError, match="'tiny-vl' wrote no prompt, asked 4 times"):
+    with pytest.raises(InputError, match="'tiny-vl' wrote no prompt, asked 12 times"):
         diversified(tiny, count=1)
 
 
@@ -695,10 +732,12 @@ def test_prompts_py_writes_one_prompt_a_frame_with_the_model(folder, tmp_path):
     write_video(tmp_path / "blue.mp4", clip("blue", "square", 1)[:3], 8)
     write_frames_zip(tmp_path / "blue.mp4", tmp_path / "frames.zip", "blue")
     write_phrases(tmp_path / "blue.json", BLUE, "manifest")
-    settings = {"attempts": 1, "max_new_tokens": 5, "seed": 3, "dtype": "float32"}
+    build_tokenizer(tmp_path / "tokenizer", [LOOP])
+    settings = {"attempts": 1, "max_new_tokens": 5, "seed": 3, "dtype": "float32", "text_length": 64}
     done = script("prompts.py", "--media", tmp_path / "frames.zip", "--concept", "blue", "--vlm", folder,
                   "--phrases", tmp_path / "blue.json", "--output", tmp_path / "x.csv",
-                  "--report", tmp_path / "x.json", "--settings", json.dumps(settings))  # fmt: skip
+                  "--report", tmp_path / "x.json", "--settings", json.dumps(settings),
+                  "--tokenizer", tmp_path / "tokenizer")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [video for video, _ in read_prompts(tmp_path / "x.csv")] == [f"blue/0000{index}.jpg" for index in range(3)]
     report = json.loads((tmp_path / "x.json").read_text())
