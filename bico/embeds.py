@@ -27,7 +27,7 @@ def encode_prompts(
         if len(prompt) > text_length
     ]
     if problems:
-        raise InputError(*problems)
+        raise InputError(*problems, "Shorten them, in this file or by fewer and shorter phrases in concepts.csv")
     encoder = load_text_encoder(encoder_folder, device, dtype, offload)
     ids = progress([prompt.ids for prompt in tokens], "prompts", "prompt")
     save_embeds(output, encode_tokens(encoder, ids, text_length, device), file_digest(prompts))

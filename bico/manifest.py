@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bico import InputError
 from bico.grammar import ID, GrammarError, Piece, parse
-from bico.phrases import bad_phrases
+from bico.phrases import A_PHRASE, bad_phrases, shown
 from bico.settings import ModelFile, size_problems
 from bico.tokens import PromptTokenizer
 from bico.video import SHORT, frames_left, media_kind, parse_start, probe
@@ -207,7 +207,7 @@ def _concept(row: _Row) -> Concept | None:
     spatial, temporal = (_phrases(row.text(field)) for field in ("spatial", "temporal"))
     for field, phrases in (("spatial", spatial), ("temporal", temporal)):
         for phrase in bad_phrases(phrases):
-            row.problem(field, f"{phrase!r} is not one line with a word in it")
+            row.problem(field, f"{shown(repr(phrase))} is not {A_PHRASE}")
     if kind == "image":
         for field in ("start", "fps", "short", "temporal"):
             if row.text(field):

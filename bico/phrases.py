@@ -17,6 +17,9 @@ from bico import InputError
 from bico.files import write_json
 
 KINDS = ("image", "video")
+MOST, LONGEST = 40, 200  # phrases of a kind, characters of a phrase: all of them must fit into each prompt
+A_PHRASE = f"one line with a word in it, of at most {LONGEST} characters"
+MOST_SHOWN = 2_000  # characters of a text in a message
 
 
 @dataclass(frozen=True)
@@ -32,33 +35,39 @@ class Phrases:
         return self.spatial + self.temporal
 
 
-def parse_phrases(text: str, kind: str) -> Phrases:
-    """The phrases in a model's answer: a strict JSON object, perhaps inside one Markdown code fence.
-
-    Images: {"spatial": [...]}; videos: {"spatial": [...], "temporal": [...]}; the lists hold one phrase or more.
-    Raises InputError, whose `problems` are the reasons and, last, the raw text.
-    """
-    fenced = re.fullmatch(r"\s*```[ \t]*\w*[ \t]*\n(.*?)\n?[ \t]*```\s*", text, re.DOTALL)
-    try:
-        return check_phrases(_strict_json(fenced[1] if fenced else text), kind)
-    except InputError as problem:
-        raise InputError(*problem.problems, f"the raw text: {text}") from None
-
-
 def check_phrases(value: object, kind: str) -> Phrases:
     """The phrases in a decoded JSON value, stripped and without repetitions. InputError lists all that is wrong."""
+    for field in fields_of(kind):
+        found = value.get(field) if isinstance(value, dict) else None
+        if isinstance(found, list) and len(found) > MOST:
+            raise InputError(f"{kind} concepts, $.{field}: {len(found)} phrases; allowed: at most {MOST}")
     errors = sorted(Draft202012Validator(_schema(kind)).iter_errors(value), key=lambda error: error.json_path)
     if errors:
-        raise InputError(*(f"{kind} concepts, {error.json_path}: {error.message}" for error in errors))
-    phrases = Phrases(*(_distinct(value[field]) for field in _fields(kind)))
+        raise InputError(*(f"{kind} concepts, {error.json_path}: {shown(error.message)}" for error in errors))
+    phrases = Phrases(*(_distinct(value[field]) for field in fields_of(kind)))
     if bad := bad_phrases(phrases.all):
-        raise InputError(*(f"{kind} concepts: {phrase!r} is not one line with a word in it" for phrase in bad))
+        raise InputError(*(f"{kind} concepts: {shown(repr(phrase))} is not {A_PHRASE}" for phrase in bad))
     return phrases
 
 
 def bad_phrases(phrases: Sequence[str]) -> list[str]:
-    """Those that are not one line with a word in it, so that no prompt could be said to keep them."""
-    return [phrase for phrase in phrases if len(phrase.splitlines()) != 1 or not _words(phrase)]
+    """Those that are not `A_PHRASE`: no prompt could be said to keep them, or could hold them."""
+    return [
+        phrase
+        for phrase in phrases
+        if len(phrase) > LONGEST or len(phrase.splitlines()) != 1 or any(map(is_control, phrase)) or not _words(phrase)
+    ]
+
+
+def is_control(char: str) -> bool:
+    """Whether a character is a control character, a separator of lines, or half of one (a lone surrogate)."""
+    return char != "\t" and unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def shown(text: str) -> str:
+    """A text as a message shows it: its beginning where it is long, without what would change the terminal."""
+    cut = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text)} characters)"
+    return "".join("\N{REPLACEMENT CHARACTER}" if is_control(char) and char != "\n" else char for char in cut)
 
 
 def read_phrases(path: str | Path) -> Phrases:
@@ -80,7 +89,8 @@ def write_phrases(path: str | Path, phrases: Phrases, source: str) -> None:
     write_json(path, {field: found for field, found in value.items() if found})
 
 
-def _fields(kind: str) -> tuple[str, ...]:
+def fields_of(kind: str) -> tuple[str, ...]:
+    """The lists of phrases that an image or a video has. InputError if `kind` is neither."""
     if kind not in KINDS:
         raise InputError(f"kind '{kind}' is unknown; allowed: {', '.join(KINDS)}")
     return ("spatial",) if kind == "image" else ("spatial", "temporal")
@@ -88,7 +98,7 @@ def _fields(kind: str) -> tuple[str, ...]:
 
 def _schema(kind: str) -> dict:
     phrases = {"type": "array", "minItems": 1, "items": {"type": "string", "minLength": 1}}
-    fields = _fields(kind)
+    fields = fields_of(kind)
     return {
         "type": "object",
         "properties": dict.fromkeys(fields, phrases),
@@ -121,10 +131,11 @@ def _distinct(phrases: Sequence[str]) -> tuple[str, ...]:
 
 
 def required_phrases(phrases: Phrases, kind: str) -> tuple[str, ...]:
-    """The phrases every prompt must keep: an image's spatial ones, a video's all. InputError if a kind is missing."""
-    if missing := [field for field in _fields(kind) if not getattr(phrases, field)]:
-        raise InputError(f"{kind} prompts need phrases; there are none under: {', '.join(missing)}")
-    return sum((getattr(phrases, field) for field in _fields(kind)), ())
+    """The phrases every prompt must keep: an image's spatial ones, a video's all, of which a clip in which nothing
+    moves has no temporal ones. InputError if there are no spatial ones."""
+    if not phrases.spatial:
+        raise InputError(f"{kind} prompts need phrases; there are none under: spatial")
+    return sum((getattr(phrases, field) for field in fields_of(kind)), ())
 
 
 def keeps_phrases(prompt: str, phrases: Sequence[str]) -> bool:

@@ -202,7 +202,7 @@ class Pipeline:
         prompts = {name: value for name, value in self.config["prompts"].items() if not (of_frames and name == "count")}
         if prompts["writer"] == "template":
             return {name: prompts[name] for name in ("writer", "count", "seed") if name in prompts}
-        return prompts | {"dtype": self.config["compute"]["dtype"]}
+        return prompts | {"dtype": self.config["compute"]["dtype"], "text_length": self.model.text_length}
 
     def encode_latents_settings(self) -> dict:
         return {"height": self.model.height, "width": self.model.width, **self._vae_settings()}

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {
     "trim": ("imageio-ffmpeg", "pillow"),
     "frames": ("av", "pillow"),
-    "concepts": ("torch", "transformers", "av", "pillow"),
+    "concepts": ("torch", "transformers", "json-repair", "av", "pillow"),
     "prompts": ("torch", "transformers", "av", "pillow"),
     "encode_latents": ("torch", "diffusers", "av", "pillow"),
     "encode_prompts": ("torch", "transformers", "tokenizers", "ftfy"),

@@ -39,7 +39,7 @@ def template_prompts(phrases: Phrases, kind: str, count: int, seed: int = 100) -
 
     Prompt i is drawn with seed + i (drawn again from the same stream while it repeats an earlier one), so asking for
     more prompts never changes the first ones. All are distinct for at least 100 prompts, even of one phrase. An
-    image's prompts hold the spatial phrases only.
+    image's prompts, and those of a clip without temporal phrases, hold the spatial phrases only.
     """
     required_phrases(phrases, kind)
     written: list[str] = []
@@ -58,7 +58,7 @@ def _new_sentence(phrases: Phrases, kind: str, rng: random.Random, taken: set[st
 
 def _sentence(phrases: Phrases, kind: str, rng: random.Random) -> str:
     lead = rng.choice(VIDEO_LEADS if kind == "video" else IMAGE_LEADS)
-    frame = rng.choice(VIDEO_FRAMES if kind == "video" else IMAGE_FRAMES)
+    frame = rng.choice(VIDEO_FRAMES if kind == "video" and phrases.temporal else IMAGE_FRAMES)
     spatial = _listed(phrases.spatial, SPATIAL_JOINTS, rng)
     temporal = _listed(phrases.temporal, TEMPORAL_JOINTS, rng)
     return f"{lead} {frame.format(spatial=spatial, temporal=temporal)}."

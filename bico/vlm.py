@@ -9,7 +9,6 @@ patches of one frame, and `picture` groups them over time into the video layout.
 """
 
 import copy
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -23,13 +22,17 @@ from transformers import AutoTokenizer, DynamicCache, GenerationConfig, Qwen2_5_
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from bico import InputError
+from bico.answers import BY_HAND, parse_phrases
+from bico.chat_template import PADS, picture_template, read_json
 from bico.command import progress
-from bico.phrases import Phrases, missing_phrases, parse_phrases, required_phrases
+from bico.phrases import Phrases, missing_phrases, required_phrases
 from bico.runs import Journal, until_stopped
+from bico.tokens import PromptTokenizer
 from bico.wording import CONCEPT_SYSTEM, PROMPT_SYSTEM
 
 log = logging.getLogger(__name__)
 CONCEPT_TOKENS = 512  # the longest list of concepts
+SPARE = 8  # attempts more for a prompt of which there is none yet: none is usable once in a while, rarely twice
 RESEED = 1_000_000  # between the seeds of one prompt's attempts: far more than the prompts of any clip
 
 
@@ -96,6 +99,24 @@ class Seen:
     cache: DynamicCache
 
 
+class Room:
+    """How long a prompt may be: what the text encoder takes, less what training needs for the absorbent tokens.
+
+    tokenizer: the text encoder's, its folder; text_length: what it takes in tokens, end-of-text included.
+    """
+
+    def __init__(self, tokenizer: str | Path, text_length: int):
+        self._tokenizer = PromptTokenizer(tokenizer)
+        # How many absorbent tokens there are is a matter of each method, and the prompts are of all.
+        self._most = text_length - max(text_length // 8, 1)
+
+    def __str__(self) -> str:
+        return f"at most {self._most} tokens of the text encoder"
+
+    def holds(self, prompt: str) -> bool:
+        return len(self._tokenizer.tokenise_text(prompt)) <= self._most
+
+
 # ------------------------------------------------------------------------------------------------------- loading
 
 
@@ -105,25 +126,26 @@ def load(
     """The model of a local folder in transformers' layout, for inference. InputError if the folder does not hold a
     Qwen2_5_VLForConditionalGeneration, or not all of it."""
     folder = Path(folder)
-    found = _json(folder / "config.json").get("model_type")
+    found = read_json(folder / "config.json").get("model_type")
     if found != "qwen2_5_vl":
         raise InputError(f"{folder}/config.json: model_type is {found!r}; it must be 'qwen2_5_vl'")
     try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer.chat_template = picture_template(folder, tokenizer)
+        images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
         model, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
             folder, local_files_only=True, dtype=dtype, output_loading_info=True
         )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
+    except InputError:
+        raise
     except (OSError, ValueError, RuntimeError) as problem:
         raise InputError(f"{folder}: cannot be loaded: {problem}") from None
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
     # transformers makes an empty tokenizer, without a word, of a folder that lacks the vocabulary.
-    marks = {"<|image_pad|>": model.config.image_token_id, "<|video_pad|>": model.config.video_token_id}
+    marks = {PADS["image"]: model.config.image_token_id, PADS["video"]: model.config.video_token_id}
     if tokenizer.convert_tokens_to_ids(list(marks)) != list(marks.values()):
         raise InputError(f"{folder}: its tokenizer does not have {marks}, as the model's config does")
-    if tokenizer.chat_template is None:
-        tokenizer.chat_template = _json(folder / "chat_template.json").get("chat_template")
     offloads = offload == "cpu" and torch.device(device).type != "cpu"
     model = cpu_offload(model.eval(), device) if offloads else model.eval().to(device)
     return Vlm(folder.name, model, tokenizer, images, _video_sizes(folder), torch.device(device))
@@ -133,19 +155,12 @@ def _video_sizes(folder: Path) -> VideoSizes:
     """The folder's own, in either of the layouts transformers writes; else the defaults."""
     settings: dict = {}
     if (folder / "processor_config.json").exists():
-        settings = _json(folder / "processor_config.json").get("video_processor", {})
+        settings = read_json(folder / "processor_config.json").get("video_processor", {})
     if not settings and (folder / "video_preprocessor_config.json").exists():
-        settings = _json(folder / "video_preprocessor_config.json")
+        settings = read_json(folder / "video_preprocessor_config.json")
     size = settings.get("size") or {}
     named = {"min_pixels": size.get("shortest_edge"), "max_pixels": size.get("longest_edge"), **settings}
     return VideoSizes(**{field.name: named[field.name] for field in fields(VideoSizes) if named.get(field.name)})
-
-
-def _json(path: Path) -> dict:
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as problem:
-        raise InputError(f"{path}: cannot be read: {problem}") from None
 
 
 # ------------------------------------------------------------------------------------------- pictures and clips
@@ -215,8 +230,6 @@ def encode(vlm: Vlm, messages: list[dict], shown: Picture) -> dict[str, torch.Te
     config = vlm.model.config
     placeholder = {"image": config.image_token_id, "video": config.video_token_id}[shown.kind]
     tokens = int(shown.grid.prod()) // vlm.images.merge_size**2
-    if (marks := short.count(placeholder)) != 1:
-        raise InputError(f"'{vlm.name}': its chat template marks {marks} pictures where one is shown")
     at = short.index(placeholder)
     ids = torch.tensor([short[:at] + [placeholder] * tokens + short[at + 1 :]])
     kinds = (ids == config.image_token_id) * 1 + (ids == config.video_token_id) * 2
@@ -299,8 +312,8 @@ def _generation(vlm: Vlm, sampling: Sampling | None) -> GenerationConfig:
 def extract(vlm: Vlm, frames: np.ndarray, kind: str, fps: float | None = None) -> Phrases:
     """The visual concepts the model names: frames uint8 [F, H, W, 3], kind `image` or `video`, fps of a clip.
 
-    Greedy. An answer that does not parse is shown to the model with what is wrong, and asked for once more; then
-    InputError shows both answers.
+    Greedy. An answer that is not usable is shown to the model with what is wrong, and asked for once more; then
+    InputError shows both answers. A clip in which the model sees nothing move has no temporal phrases.
     """
     seen = see(vlm, concept_conversation(kind), picture(vlm, frames, kind, fps))
     first = answer(vlm, seen)
@@ -312,7 +325,7 @@ def extract(vlm: Vlm, frames: np.ndarray, kind: str, fps: float | None = None) -
         return parse_phrases(answer(vlm, seen, turns=[(first, repair_request(refused))]), kind)
     except InputError as problem:
         title = f"'{vlm.name}' named no usable concepts, asked twice"
-        raise InputError(f"{title}; at first:", *refused, "then:", *problem.problems) from None
+        raise InputError(f"{title}; at first:", *refused, "then:", *problem.problems, BY_HAND) from None
 
 
 def concept_conversation(kind: str) -> list[dict]:
@@ -341,22 +354,24 @@ def diversify(
     seed: int = 100,
     attempts: int = 3,
     journal: Journal | None = None,
+    room: Room | None = None,
 ) -> tuple[list[str], dict[str, int]]:
     """`count` prompts for one picture or clip (frames uint8 [F, H, W, 3]), and the report on them.
 
     Prompt i is sampled with seed + i. One that dropped a key phrase is asked for again, at most `attempts` times: the
     model is shown its sentence and what it dropped, and answers with seed + i + k * RESEED the k-th time. If none keeps
-    all, the one that dropped fewest stays. InputError if the model writes nothing. The journal has the first prompts if
+    all, the one that dropped fewest stays. One that is too long for the text encoder, as loops are, is asked for anew.
+    InputError if the model writes none that can be used. The journal has the first prompts if
     a run was killed, and gets each further one; raises Stopped between two of them when it is told to stop.
 
     The report counts prompts: `count`, `kept_first_try`, `kept` (all key phrases, in the end), and `reasked`, how often
     the model was asked again.
     """
-    required = required_phrases(phrases, kind)
+    required = _required(phrases, kind, room)
     seen = see(vlm, prompt_conversation(phrases, kind), picture(vlm, frames, kind, fps))
     journal = journal or Journal()
     for i in _left(journal, count):
-        journal.append(_write(vlm, seen, required, sampling, seed + i, attempts))
+        journal.append(_write(vlm, seen, required, sampling, seed + i, attempts, room))
     return _reported(journal.entries)
 
 
@@ -368,14 +383,15 @@ def diversify_frames(
     seed: int = 100,
     attempts: int = 3,
     journal: Journal | None = None,
+    room: Room | None = None,
 ) -> tuple[list[str], dict[str, int]]:
     """One spatial prompt for each frame (uint8 [H, W, 3]), each shown alone as an image; the rest as `diversify`."""
-    required = required_phrases(phrases, "image")
+    required = _required(phrases, "image", room)
     messages = prompt_conversation(phrases, "image")
     journal = journal or Journal()
     for i in _left(journal, len(frames)):
         seen = see(vlm, messages, picture(vlm, frames[i][None], "image"))
-        journal.append(_write(vlm, seen, required, sampling, seed + i, attempts))
+        journal.append(_write(vlm, seen, required, sampling, seed + i, attempts, room))
     return _reported(journal.entries)
 
 
@@ -390,25 +406,38 @@ def _left(journal: Journal, count: int) -> Iterator[int]:
 def prompt_conversation(phrases: Phrases, kind: str) -> list[dict]:
     """The messages that ask for a prompt with these phrases."""
     request = f"Spatial concepts: {'; '.join(phrases.spatial)}\n"
-    if kind == "video":
+    if kind == "video" and phrases.temporal:
         request += f"Temporal concepts: {'; '.join(phrases.temporal)}\n"
     return conversation(PROMPT_SYSTEM[kind], f"{request}Write the prompt.", kind)
 
 
-def _write(vlm: Vlm, seen: Seen, required: Sequence[str], sampling: Sampling, seed: int, attempts: int) -> dict:
+def _required(phrases: Phrases, kind: str, room: Room | None) -> tuple[str, ...]:
+    """The phrases that a prompt must keep. InputError if no prompt with all of them can be short enough."""
+    required = required_phrases(phrases, kind)
+    if room and not room.holds(" ".join(required)):
+        raise InputError(f"the {len(required)} phrases are longer than a prompt may be, {room}", BY_HAND)
+    return required
+
+
+def _write(
+    vlm: Vlm, seen: Seen, required: Sequence[str], sampling: Sampling, seed: int, attempts: int, room: Room | None
+) -> dict:
     """One `prompt`, how many phrases it `dropped`, and how often it was `reasked`."""
     best, turns = None, []
-    for again in range(attempts + 1):
+    for again in range(attempts + SPARE + 1):
         text = _one_line(answer(vlm, seen, sampling, seed + again * RESEED, turns))
         missing = missing_phrases(text, required)
-        if text and (best is None or len(missing) < best[1]):
+        usable = text and (room is None or room.holds(text))
+        if usable and (best is None or len(missing) < best[1]):
             best = text, len(missing)
-        if not missing:
-            break
-        turns = [(text, keep_request(missing))]
-    if best is None:
-        raise InputError(f"'{vlm.name}' wrote no prompt, asked {attempts + 1} times")
-    return {"prompt": best[0], "dropped": best[1], "reasked": again}
+        if best and (not best[1] or again >= attempts):
+            return {"prompt": best[0], "dropped": best[1], "reasked": again}
+        turns = [(text, keep_request(missing))] if usable else []
+    raise InputError(
+        f"'{vlm.name}' wrote no prompt{f' of {room}' if room else ''}, asked {again + 1} times; the setting"
+        " prompts.writer: template writes prompts without it",
+        BY_HAND,
+    )
 
 
 def _one_line(text: str) -> str:

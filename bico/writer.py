@@ -15,19 +15,21 @@ from bico.template import template_prompts
 from bico.video import media_kind, probe, read_frames, read_frames_zip
 
 SAMPLING = ("temperature", "top_k", "top_p", "max_new_tokens")
-SETTINGS = ("writer", "count", "seed", *SAMPLING, "attempts", "dtype")
+SETTINGS = ("writer", "count", "seed", *SAMPLING, "attempts", "dtype", "text_length")
 
 
 def write_training_prompts(
     settings: dict, media: str | Path, concept: str, phrases: str | Path, vlm: str | Path | None,
-    output: str | Path, report: str | Path, compute: Mapping[str, str],
+    output: str | Path, report: str | Path, compute: Mapping[str, str], tokenizer: str | Path | None = None,
 ) -> None:  # fmt: skip
     """Writes `count` prompts of a video or an image, or a spatial one for each frame of a zip of frames, as CSV; and
     the report: how many keep all their key phrases.
 
     settings: SETTINGS, of which `writer` (`vlm` or `template`) and `count` are needed. vlm: the manifest of the model's
-    weights, or its folder. compute: `device` and `offload` of the model. The model's prompts are kept one by one in the
-    run's folder (see `bico.runs`): a killed run goes on with the next. Raises InputError, Stopped.
+    weights, or its folder. compute: `device` and `offload` of the model. tokenizer: the text encoder's, the same way:
+    no prompt of the model is longer than fits into `text_length` of its tokens; without it any length will do. The
+    model's prompts are kept one by one in the run's folder (see `bico.runs`): a killed run goes on with the next.
+    Raises InputError, Stopped.
     """
     if settings["writer"] == "template":
         _publish(settings, output, report, *_by_template(settings, media, concept, read_phrases(phrases)))
@@ -38,11 +40,13 @@ def write_training_prompts(
     device = pick_device(compute["device"])
     dtype = pick_dtype(settings.get("dtype", "auto"), device)
     files = {"media": file_digest(media), "phrases": file_digest(phrases), "vlm": component_id(vlm)}
+    files["tokenizer"] = tokenizer and component_id(tokenizer)
     by = {"code": code_digest(ROOT / "scripts" / "prompts.py"), "versions": versions(*PACKAGES["prompts"])}
     with hold({"settings": settings, "on": [device.type, str(dtype)], **files, **by}, output, report) as run:
         if run is not None:
             shown = (settings, media, concept, read_phrases(phrases))
-            written = _by_model(*shown, component_folder(vlm), (device, dtype, compute["offload"]), run)
+            folders = component_folder(vlm), tokenizer and component_folder(tokenizer)
+            written = _by_model(*shown, *folders, (device, dtype, compute["offload"]), run)
             _publish(settings, output, report, *written)
 
 
@@ -62,15 +66,16 @@ def _by_template(settings: dict, media, concept: str, phrases: Phrases) -> tuple
 
 
 def _by_model(
-    settings: dict, media, concept: str, phrases: Phrases, vlm: Path, placed: tuple, run: Path
+    settings: dict, media, concept: str, phrases: Phrases, vlm: Path, tokenizer: Path | None, placed: tuple, run: Path
 ) -> tuple[list[str], list[str], dict]:
     """placed: the model's device, precision and offloading."""
     from bico.runs import Journal
-    from bico.vlm import Sampling, diversify, diversify_frames, load
+    from bico.vlm import Room, Sampling, diversify, diversify_frames, load
 
+    room = Room(tokenizer, settings["text_length"]) if tokenizer else None
     model = load(vlm, *placed)
     options = {"sampling": Sampling(**_chosen(settings, *SAMPLING)), **_chosen(settings, "seed", "attempts")}
-    options["journal"] = Journal(run / "prompts.jsonl")
+    options |= {"journal": Journal(run / "prompts.jsonl"), "room": room}
     if _is_frames(media):
         names, frames = _frames(media, concept)
         return names, *diversify_frames(model, frames, phrases, **options)

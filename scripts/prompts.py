@@ -3,7 +3,7 @@
 
 Writes the training prompts of a video or an image, `count` of them, or of a zip of frames, one spatial prompt each.
 Without a model: --settings '{"writer": "template"}'. The report holds the shares of prompts that keep all their key
-phrases. Settings: writer, count, seed, temperature, top_k, top_p, max_new_tokens, attempts, dtype.
+phrases. Settings: writer, count, seed, temperature, top_k, top_p, max_new_tokens, attempts, dtype, text_length.
 """
 
 from bico.command import add_compute_arguments, parser, run, settings_argument
@@ -21,6 +21,7 @@ def main() -> None:
     arguments.add_argument("--report", required=True, help="the report to write (.json)")
     arguments.add_argument("--settings", type=settings_argument, default={})
     arguments.add_argument("--vlm", nargs="?", help="manifest or folder of a Qwen2_5_VLForConditionalGeneration")
+    arguments.add_argument("--tokenizer", nargs="?", help="the text encoder's: no prompt is longer than text_length")
     add_compute_arguments(arguments)
     given = arguments.parse_args()
     settings = {"writer": "vlm", "count": 60} | given.settings
@@ -28,9 +29,11 @@ def main() -> None:
         arguments.error(f"--settings has {', '.join(sorted(unknown))}; allowed: {', '.join(SETTINGS)}")
     if settings["writer"] not in ("vlm", "template") or (settings["writer"] == "vlm" and not given.vlm):
         arguments.error(f"the writer is {settings['writer']!r}; allowed: template, or vlm with --vlm")
+    if given.tokenizer and "text_length" not in settings:
+        arguments.error("--settings has no text_length, which --tokenizer needs")
     compute = {"device": given.device, "offload": given.offload}
     files = (given.media, given.concept, given.phrases, given.vlm, given.output, given.report)
-    write_training_prompts(settings, *files, compute)
+    write_training_prompts(settings, *files, compute, given.tokenizer)
 
 
 if __name__ == "__main__":

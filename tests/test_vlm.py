@@ -25,12 +25,16 @@ from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
 from bico import InputError, vlm
-from bico.embedded_vlm import build_vlm
-from bico.phrases import Phrases, keeps_phrases, parse_phrases, read_phrases, write_phrases
+from bico.answers import parse_phrases
+from bico.embedded import build_tokenizer
+from bico.embedded_vlm import CHAT_TEMPLATE, build_vlm
+from bico.phrases import Phrases, keeps_phrases, read_phrases, write_phrases
 from bico.prompts import read_prompts
 from bico.video import write_frames_zip, write_video
 
 ROOT = Path(__file__).parent.parent
+# Qwen2.5's own for text and tools, which the published Qwen2.5-VL has with its tokenizer. It adds content to strings.
+TOOLS_TEMPLATE = (ROOT / "tests" / "data" / "qwen2.5" / "tools_template.jinja").read_text("utf-8")
 SHORT = vlm.Sampling(max_new_tokens=6)
 PHRASES = Phrases(("red ball",), ("moves to the right",))
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (30, 60, 220), "yellow": (230, 210, 40)}
@@ -148,7 +152,8 @@ def test_the_embedded_model_is_small_and_its_vocabulary_is_full(tiny):
 
 def published(folder: Path, target: Path) -> None:
     """The folder in the layout of the published Qwen2.5-VL checkpoints: a flat config, the weights' old names, pixel
-    bounds by their old names, the chat template in JSON."""
+    bounds by their old names, the chat template for pictures in JSON, and with the tokenizer the one for text and
+    tools."""
     shutil.copytree(folder, target)
     weights = load_file(target / "model.safetensors")
     old = {
@@ -175,6 +180,11 @@ def published(folder: Path, target: Path) -> None:
     template = (target / "chat_template.jinja").read_text()
     (target / "chat_template.jinja").unlink()
     (target / "chat_template.json").write_text(json.dumps({"chat_template": template}))
+    edit_json(target / "tokenizer_config.json", chat_template=TOOLS_TEMPLATE)
+
+
+def edit_json(path: Path, **fields) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def test_a_checkpoint_in_the_published_layout_answers_the_same(folder, tiny, tmp_path):
@@ -228,10 +238,56 @@ def test_a_folder_without_one_of_its_files_is_refused(folder, tmp_path, name):
         vlm.load(tmp_path / "x")
 
 
-def test_a_chat_template_that_shows_no_picture_is_refused(tiny):
-    tokenizer = SimpleNamespace(apply_chat_template=lambda *_, **__: {"input_ids": [1, 2, 3]})
-    with pytest.raises(InputError, match="its chat template marks 0 pictures where one is shown"):
-        seen_by(replace(tiny, tokenizer=tokenizer), "image")
+LIST_AFTER = [{"name": "tool_use", "template": TOOLS_TEMPLATE}, {"name": "default", "template": CHAT_TEMPLATE}]
+PLACES = {
+    "the tokenizer's own": {"tokenizer_config.json": CHAT_TEMPLATE},
+    "one of the tokenizer's several": {"tokenizer_config.json": LIST_AFTER},
+    "the processor's JSON": {"tokenizer_config.json": TOOLS_TEMPLATE, "chat_template.json": CHAT_TEMPLATE},
+    "the processor's several": {"chat_template.json": {"tools": TOOLS_TEMPLATE, "default": CHAT_TEMPLATE}},
+    "the processor's settings": {"tokenizer_config.json": TOOLS_TEMPLATE, "processor_config.json": CHAT_TEMPLATE},
+    "the tokenizer's, beside one of text": {
+        "tokenizer_config.json": CHAT_TEMPLATE,
+        "chat_template.json": TOOLS_TEMPLATE,
+    },
+    "a file beside one of text": {"chat_template.jinja": CHAT_TEMPLATE, "tokenizer_config.json": TOOLS_TEMPLATE},
+    "behind a template that is none": {"tokenizer_config.json": CHAT_TEMPLATE, "chat_template.json": "{% for %}"},
+}
+
+
+def with_templates(folder: Path, target: Path, places: dict) -> Path:
+    """The folder with these chat templates and no other."""
+    shutil.copytree(folder, target)
+    (target / "chat_template.jinja").unlink()
+    for name, template in places.items():
+        if name.endswith(".jinja"):
+            (target / name).write_text(template)
+            continue
+        content = json.loads((target / name).read_text()) if (target / name).exists() else {}
+        (target / name).write_text(json.dumps(content | {"chat_template": template}))
+    return target
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_template_that_shows_pictures_is_taken_wherever_it_is_and_whatever_lies_beside_it(folder, tmp_path, place):
+    assert vlm.load(with_templates(folder, tmp_path / "x", PLACES[place])).tokenizer.chat_template == CHAT_TEMPLATE
+
+
+IN_WORDS = "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}\n{% endfor %}"
+UNSHOWN = {
+    "no template": ({}, "none at all"),
+    "text alone": ({"chat_template.json": TOOLS_TEMPLATE}, r"chat_template\.json: fails where .* image .*TypeError"),
+    "no marks": ({"tokenizer_config.json": IN_WORDS}, "the tokenizer's own: marks 0 pictures where one image is shown"),
+    "images alone": ({"tokenizer_config.json": CHAT_TEMPLATE.replace("<|video_pad|>", "")}, "0 .* where one video"),
+    "two marks": ({"chat_template.jinja": CHAT_TEMPLATE.replace("<|image_pad|>", "<|image_pad|>" * 2)}, "marks 2"),
+    "no words": ({"chat_template.json": CHAT_TEMPLATE.replace("{{ content['text'] }}", "")}, "leaves out words"),
+}
+
+
+@pytest.mark.parametrize("case", UNSHOWN)
+def test_a_folder_without_a_template_that_shows_pictures_is_refused_with_the_reason_for_each(folder, tmp_path, case):
+    places, reason = UNSHOWN[case]
+    with pytest.raises(InputError, match=f"(?s)x: no chat template that shows the model a picture;.*{reason}"):
+        vlm.load(with_templates(folder, tmp_path / "x", places))
 
 
 # ------------------------------------------------------------------------------------------- pictures and clips
@@ -461,6 +517,42 @@ def test_a_prompt_that_dropped_a_phrase_is_asked_for_again_with_a_derived_seed(t
     assert script.asked[2][1] == []
 
 
+LOOP = "A red ball moves to the right" + " and a red ball moves to the right" * 30
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory):
+    """Room for 56 tokens of the embedded text encoder."""
+    tokenizer = tmp_path_factory.mktemp("tokenizer")
+    build_tokenizer(tokenizer, [LOOP])
+    return vlm.Room(tokenizer, 64)
+
+
+def test_a_prompt_too_long_for_the_text_encoder_is_asked_for_anew_with_another_seed(tiny, monkeypatch, room):
+    good = "A red ball moves to the right."
+    script = Script(monkeypatch, LOOP, good)
+    prompts, report = diversified(tiny, count=1, attempts=0, room=room)
+    assert prompts == [good] and report == {"count": 1, "kept_first_try": 0, "kept": 1, "reasked": 1}
+    assert script.asked == [(100, []), (100 + vlm.RESEED, [])]
+
+
+def test_a_model_that_only_writes_prompts_too_long_is_refused_with_what_to_do(tiny, monkeypatch, room):
+    Script(monkeypatch, LOOP)
+    with pytest.raises(InputError) as problem:
+        diversified(tiny, count=1, room=room)
+    message = str(problem.value)
+    assert "'tiny-vl' wrote no prompt of at most 56 tokens of the text encoder, asked 12 times" in message
+    assert "prompts.writer: template" in message and "concepts.csv" in message
+
+
+def test_phrases_that_no_prompt_has_room_for_are_refused_before_the_model_is_asked(tiny, monkeypatch, room):
+    script = Script(monkeypatch, "A red ball.")
+    phrases = Phrases(tuple(f"red ball number {number}" for number in range(30)), ("rolls",))
+    with pytest.raises(InputError, match="the 31 phrases are longer than a prompt may be, at most 56 tokens"):
+        vlm.diversify(tiny, MEDIA["video"][0], "video", phrases, 8.0, count=1, room=room)
+    assert not script.asked
+
+
 def test_if_no_attempt_keeps_all_phrases_the_one_that_dropped_fewest_stays(tiny, monkeypatch):
     script = Script(monkeypatch, "Nothing.", "A red ball.", "It moves to the right.", "Nothing again.")
     prompts, report = diversified(tiny, count=1)
@@ -477,7 +569,7 @@ def test_attempts_bounds_how_often_a_prompt_is_asked_for_again(tiny, monkeypatch
 
 def test_a_model_that_writes_nothing_is_refused(tiny, monkeypatch):
     Script(monkeypatch, ' ""')
-    with pytest.raises(InputError, match="'tiny-vl' wrote no prompt, asked 4 times"):
+    with pytest.raises(InputError, match="'tiny-vl' wrote no prompt, asked 12 times"):
         diversified(tiny, count=1)
 
 
@@ -487,9 +579,12 @@ def test_a_prompt_is_one_line_without_quotation_marks_around_it(tiny, monkeypatc
     assert diversified(tiny, count=1)[0] == ["A ball."]
 
 
-def test_prompts_of_a_video_without_temporal_phrases_are_refused(tiny):
-    with pytest.raises(InputError, match="video prompts need phrases; there are none under: temporal"):
-        vlm.diversify(tiny, MEDIA["video"][0], "video", Phrases(("red ball",)), 8.0)
+def test_a_clip_without_temporal_phrases_is_asked_for_prompts_with_its_spatial_ones(tiny, monkeypatch):
+    Script(monkeypatch, "A red ball.")
+    prompts, report = vlm.diversify(tiny, MEDIA["video"][0], "video", Phrases(("red ball",)), 8.0, count=1)
+    assert prompts == ["A red ball."] and report["kept"] == 1
+    request = vlm.prompt_conversation(Phrases(("red ball",)), "video")[1]["content"][1]["text"]
+    assert request == "Spatial concepts: red ball\nWrite the prompt."
 
 
 # ------------------------------------------------------------------------------ answers that are right: a trained model
@@ -584,6 +679,7 @@ def test_two_malformed_answers_are_refused_and_both_shown(tiny, monkeypatch):
     message = str(problem.value)
     assert "'tiny-vl' named no usable concepts, asked twice" in message
     assert "the raw text: I see a ball." in message and 'the raw text: {"spatial": []}' in message
+    assert "by hand instead: in concepts.csv, in the columns spatial and, for a video, temporal" in message
 
 
 def test_the_concepts_are_those_of_greedy_search(tiny, monkeypatch):
@@ -636,10 +732,12 @@ def test_prompts_py_writes_one_prompt_a_frame_with_the_model(folder, tmp_path):
     write_video(tmp_path / "blue.mp4", clip("blue", "square", 1)[:3], 8)
     write_frames_zip(tmp_path / "blue.mp4", tmp_path / "frames.zip", "blue")
     write_phrases(tmp_path / "blue.json", BLUE, "manifest")
-    settings = {"attempts": 1, "max_new_tokens": 5, "seed": 3, "dtype": "float32"}
+    build_tokenizer(tmp_path / "tokenizer", [LOOP])
+    settings = {"attempts": 1, "max_new_tokens": 5, "seed": 3, "dtype": "float32", "text_length": 64}
     done = script("prompts.py", "--media", tmp_path / "frames.zip", "--concept", "blue", "--vlm", folder,
                   "--phrases", tmp_path / "blue.json", "--output", tmp_path / "x.csv",
-                  "--report", tmp_path / "x.json", "--settings", json.dumps(settings))  # fmt: skip
+                  "--report", tmp_path / "x.json", "--settings", json.dumps(settings),
+                  "--tokenizer", tmp_path / "tokenizer")  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert [video for video, _ in read_prompts(tmp_path / "x.csv")] == [f"blue/0000{index}.jpg" for index in range(3)]
     report = json.loads((tmp_path / "x.json").read_text())

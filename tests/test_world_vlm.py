@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from bico import vlm
+from bico.answers import parse_phrases
 from bico.embedded_vlm import Sizes, build_vlm
-from bico.phrases import KINDS, Phrases, keeps_phrases, missing_phrases, parse_phrases
+from bico.phrases import KINDS, Phrases, keeps_phrases, missing_phrases
 from bico.world import captions, evaluation
 from bico.world.evaluation import evaluate_vlm
 from bico.world.scene import COLOURS, FRAMES, poses, render, sample_scene

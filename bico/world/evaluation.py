@@ -11,10 +11,11 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from bico import InputError, vlm
+from bico.answers import parse_phrases
 from bico.binding import BlockwiseTransformer, bind
 from bico.command import progress
 from bico.devices import pick_device
-from bico.phrases import KINDS, Phrases, parse_phrases
+from bico.phrases import KINDS, Phrases
 from bico.render import sample
 from bico.sheets import contact_sheet
 from bico.tokens import PromptTokenizer

@@ -139,11 +139,11 @@ def training_prompts(stage_number):
     return embeds
 
 
-def vlm_if(asked):
-    """The vision-language model as an input where it is asked, nothing elsewhere."""
+def vlm_if(asked, component="vlm"):
+    """The vision-language model, or what it needs besides, as an input where it is asked, nothing elsewhere."""
 
     def manifest(wildcards):
-        return weights("vlm")(wildcards) if asked(wildcards) else []
+        return weights(component)(wildcards) if asked(wildcards) else []
 
     return manifest
 

@@ -31,6 +31,7 @@ rule prompts:
         media=clip,
         phrases=f"{CONCEPT}/{{concept}}.json",
         vlm=vlm_if(asks_for_prompts),
+        tokenizer=vlm_if(asks_for_prompts, "tokenizer"),
     output:
         prompts=f"{CONCEPT}/{{concept}}_prompts.csv",
         report=f"{CONCEPT}/{{concept}}_prompts.report.json",
@@ -52,7 +53,7 @@ rule prompts:
         'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/prompts.py'
         " --media {input.media:q} --concept {wildcards.concept:q} --phrases {input.phrases:q}"
         " --output {output.prompts:q} --report {output.report:q} --vlm {input.vlm:q}"
-        " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
+        " --tokenizer {input.tokenizer:q} --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
 
 
 use rule prompts as spatial_prompts with:
@@ -60,6 +61,7 @@ use rule prompts as spatial_prompts with:
         media=f"{CONCEPT}/{{concept}}.frames.zip",
         phrases=f"{CONCEPT}/{{concept}}.json",
         vlm=vlm_if(asks_for_prompts),
+        tokenizer=vlm_if(asks_for_prompts, "tokenizer"),
     output:
         prompts=f"{CONCEPT}/{{concept}}_spatial_prompts.csv",
         report=f"{CONCEPT}/{{concept}}_spatial_prompts.report.json",
