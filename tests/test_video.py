@@ -18,7 +18,6 @@ from PIL import Image, ImageCms
 from bico import InputError
 from bico.video import (
     cover_crop,
-    first_frame,
     frames_left,
     media_kind,
     normalise_image,
@@ -240,16 +239,6 @@ def test_a_start_is_a_frame_number_or_seconds():
 def test_an_ill_formed_start_is_refused_with_what_is_allowed(text):
     with pytest.raises(ValueError, match=r'"12" nor seconds such as "1.5s"'):
         parse_start(text)
-
-
-def test_first_frame_is_the_first_not_before_the_start():
-    assert first_frame("7", 16) == 7
-    assert first_frame("1.5s", 16) == 24
-    assert first_frame("1.51s", 16) == 25
-    assert first_frame("0.1s", 30) == 3
-    assert first_frame("1.001s", 30000 / 1001) == 30
-    assert first_frame("0.4s", 4, [Fraction(0), Fraction(1, 10), Fraction(2, 5), Fraction(1)]) == 2
-    assert first_frame("0.41s", 4, [Fraction(0), Fraction(1, 10), Fraction(2, 5), Fraction(1)]) == 3
 
 
 # Trimming: which frames
@@ -595,7 +584,8 @@ def test_the_frames_script_writes_the_zip(tmp_path, source):
 def test_the_frames_left_are_as_many_as_a_trim_finds(tmp_path, start, fps):
     source = tmp_path / "source.mp4"
     write_video(source, np.zeros((40, 16, 16, 3), np.uint8), 30)
-    left = frames_left(source, start, fps)
+    left = frames_left(source, 1000, start, fps)
+    assert frames_left(source, left - 1, start, fps) == left - 1
     trim(source, tmp_path / "clip.mp4", left, start=start, fps=fps)
     with pytest.raises(InputError, match=f"has {left} frames"):
         trim(source, tmp_path / "clip.mp4", left + 1, start=start, fps=fps)
