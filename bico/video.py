@@ -113,6 +113,8 @@ def _reading(path: str | Path, what: str) -> Iterator[None]:
 
 
 def _track(path: str | Path) -> _Track:
+    if Path(path).is_file() and _is_cut_short(path):
+        raise InputError(f"{path}: the file is cut short")
     with _open_video(path) as (_, stream, frames):
         first = next(frames, None)
         if first is None:
@@ -125,8 +127,6 @@ def _track(path: str | Path) -> _Track:
         decoder = _ALPHA_DECODERS.get(context.name) if hidden_alpha else None
     with _open_video(path) as (container, stream, _):
         shown = [packet for packet in _whole_packets(path, container, stream) if _is_shown(packet)]
-        if _is_cut_short(path, container.format.name):
-            raise InputError(f"{path}: the file is cut short")
         stamps = [packet.dts if packet.pts is None else packet.pts for packet in shown]
         fps = _average_rate(stream, len(shown), [stamp for stamp in stamps if stamp is not None])
         return _Track(stream.index, width, height, len(shown), fps, hdr, alpha, decoder)
@@ -158,17 +158,18 @@ def _is_shown(packet: av.Packet) -> bool:
     return bool(packet.size) and not packet.is_discard and not hidden
 
 
-def _is_cut_short(path: str | Path, container: str) -> bool:
+def _is_cut_short(path: str | Path) -> bool:
     """Whether the file ends before something that it announces, which ffmpeg takes for the end of the video. A
-    recording in MPEG's streams announces nothing: it may end anywhere."""
-    announced = {"mov": _box_size, "matroska": _element_size, "avi": _chunk_size}.get(container.split(",")[0])
-    if announced is None:
-        return False
+    recording in MPEG's streams may end after any packet."""
     end, position = Path(path).stat().st_size, 0
     with open(path, "rb") as file:
+        head = file.read(16)
+        if head.startswith(b"G"):  # MPEG-TS, in packets of 188 bytes
+            return end % 188 > 0
+        size_of = {b"\x1aE\xdf\xa3": _element_size, b"RIFF": _chunk_size}.get(head[:4], _box_size)
         while position < end:
             file.seek(position)
-            size = announced(file.read(16))
+            size = size_of(file.read(16))
             if size is None:
                 return False
             position += size
@@ -384,8 +385,9 @@ def _coloured(stream, track: _Track):
     """Frames without transparency, in SDR, with even sides."""
     if track.alpha:
         # Onto white: in the negative, white is 0, so that there the colour times its alpha is all.
-        stream = stream.filter("scale", flags=_ACCURATE_FLAGS).filter("format", "gbrap16le").filter("negate")
-        stream = stream.filter("premultiply", inplace=1).filter("format", "gbrp16le").filter("negate")
+        stream = stream.filter("scale", flags=_ACCURATE_FLAGS).filter("format", "gbrap")
+        stream = stream.filter("negate").filter("premultiply", inplace=1)
+        stream = stream.filter("format", "gbrp").filter("negate")
     if track.hdr:
         stream = stream.filter("zscale", transfer="linear", npl=_REFERENCE_WHITE).filter("format", "gbrpf32le")
         stream = stream.filter("zscale", primaries="bt709").filter("zscale", transfer="bt709", matrix="bt709")
