@@ -204,6 +204,8 @@ def _concept(row: _Row) -> Concept | None:
     for field, path in (("source", source), ("binder", binder)):
         if path and {"{", "}"} & set(path):
             row.problem(field, f"found '{path}', allowed: a path without {{ and }}, which stand for other text here")
+    if binder and binder.startswith("-"):
+        row.problem("binder", f"found '{binder}', allowed: a path that does not look like an option, ./{binder}")
     try:
         kind = media_kind(source) if source or not binder else None
     except InputError as problem:

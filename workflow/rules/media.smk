@@ -19,7 +19,7 @@ rule trim:
     params:
         stage=stage("trim", lambda wildcards: pipeline.trim_settings(wildcards.concept)),
     shell:
-        "python scripts/trim.py --source {input.source:q} --output {output.clip:q}"
+        "python scripts/trim.py --source={input.source:q} --output {output.clip:q}"
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
 
 
