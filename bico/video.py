@@ -42,7 +42,8 @@ _ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.F
 _ACCURATE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 _HDR_TRANSFERS = (16, 18)  # AVCOL_TRC_SMPTE2084 (PQ) and AVCOL_TRC_ARIB_STD_B67 (HLG)
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own decoders leave their transparency out
-_EVERY_FRAME = {"fps_mode": "passthrough"}
+_EVERY_FRAME = {"fps_mode": "passthrough"}  # of ffmpeg's outputs: no frame dropped or doubled
+_FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot")  # of MP4 and QuickTime
 _EARLY = 1000  # microseconds by which resampling looks ahead
 _READ_AHEAD = 64  # frames that ffmpeg may have decoded, at most, when a clip has all of its own
 _FASTEST = 1000  # frames a second
@@ -167,6 +168,8 @@ def _is_cut_short(path: str | Path) -> bool:
         if head.startswith(b"G"):  # MPEG-TS, in packets of 188 bytes
             return end % 188 > 0
         size_of = {b"\x1aE\xdf\xa3": _element_size, b"RIFF": _chunk_size}.get(head[:4], _box_size)
+        if size_of is _box_size and head[4:8] not in _FIRST_BOXES:
+            return False
         while position < end:
             file.seek(position)
             size = size_of(file.read(16))
