@@ -114,8 +114,6 @@ def _reading(path: str | Path, what: str) -> Iterator[None]:
 
 
 def _track(path: str | Path) -> _Track:
-    if Path(path).is_file() and _is_cut_short(path):
-        raise InputError(f"{path}: the file is cut short")
     with _open_video(path) as (_, stream, frames):
         first = next(frames, None)
         if first is None:
@@ -127,27 +125,23 @@ def _track(path: str | Path) -> _Track:
         alpha = hidden_alpha or any(component.is_alpha for component in first.format.components)
         decoder = _ALPHA_DECODERS.get(context.name) if hidden_alpha else None
     with _open_video(path) as (container, stream, _):
-        shown = [packet for packet in _whole_packets(path, container, stream) if _is_shown(packet)]
-        stamps = [packet.dts if packet.pts is None else packet.pts for packet in shown]
-        fps = _average_rate(stream, len(shown), [stamp for stamp in stamps if stamp is not None])
-        return _Track(stream.index, width, height, len(shown), fps, hdr, alpha, decoder)
+        stamps = []
+        for packet in container.demux(stream):
+            if packet.is_corrupt:
+                raise InputError(f"{path}: the file is cut short or damaged")
+            if _is_shown(packet):
+                stamps.append(packet.dts if packet.pts is None else packet.pts)
+        return _Track(stream.index, width, height, len(stamps), _average_rate(stream, stamps), hdr, alpha, decoder)
 
 
-def _whole_packets(
-    path: str | Path, container: av.container.InputContainer, stream: av.VideoStream
-) -> Iterator[av.Packet]:
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise InputError(f"{path}: the file is cut short or damaged")
-        yield packet
-
-
-def _average_rate(stream: av.VideoStream, frames: int, stamps: list[int]) -> Fraction:
-    """The rate a container states is exact where it agrees with the frames' times (they may be rounded to a
-    millisecond), and wrong for many a Matroska file whose rate varies. A lone frame without a rate lasts a second."""
+def _average_rate(stream: av.VideoStream, stamps: list[int | None]) -> Fraction:
+    """The rate of the frames with these times, None where one has none. What a container states is exact where it agrees
+    with the times (they may be rounded to a millisecond), and wrong for many a Matroska file whose rate varies. A lone
+    frame without a rate lasts a second."""
     stated = stream.average_rate or stream.guessed_rate or Fraction(1)
-    duration = (max(stamps) - min(stamps)) * stream.time_base if stamps else 0
-    measured = (frames - 1) / duration if duration else stated
+    known = [stamp for stamp in stamps if stamp is not None]
+    duration = (max(known) - min(known)) * stream.time_base if known else 0
+    measured = (len(stamps) - 1) / duration if duration else stated
     rate = stated if abs(stated / measured - 1) < 0.01 else measured
     return min(max(rate, Fraction(1, _FASTEST)), Fraction(_FASTEST))
 
@@ -215,15 +209,15 @@ def _open_video(
 ) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, Iterator[av.VideoFrame]]]:
     """The container, its main video stream, and that stream's frames."""
     any_encoding = {"metadata_errors": "replace"}  # of the tags
-    with (
-        _reading(path, "a video (MP4, QuickTime, Matroska, WebM, AVI or MPEG)"),
-        av.open(_local(path), options=_bounds(), **any_encoding) as container,
-    ):
-        stream = container.streams.best("video")
-        if stream is None:
-            raise InputError(f"{path}: holds no video stream")
-        stream.thread_type = "AUTO"
-        yield container, stream, container.decode(stream)
+    with _reading(path, "a video (MP4, QuickTime, Matroska, WebM, AVI or MPEG)"):
+        if _is_cut_short(path):
+            raise InputError(f"{path}: the file is cut short")
+        with av.open(_local(path), options=_bounds(), **any_encoding) as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise InputError(f"{path}: holds no video stream")
+            stream.thread_type = "AUTO"
+            yield container, stream, container.decode(stream)
 
 
 def _bounds() -> dict[str, str]:
@@ -306,7 +300,7 @@ def frames_left(path: str | Path, frames: int, start: str | int = "0", fps: floa
 def _frames_left(source: str | Path, track: _Track, frames: int, start: str | int, fps: float | None) -> int:
     if min(track.width, track.height) < 2:
         raise InputError(f"{source}: is {track.width} x {track.height} pixels; a clip has at least 2 x 2")
-    ahead = _READ_AHEAD if fps is None else math.ceil(_READ_AHEAD * _rate(fps) / track.fps)
+    ahead = _READ_AHEAD if fps is None else min(math.ceil(_READ_AHEAD * _rate(fps) / track.fps), 10_000)
     chosen = _from_start(source, track, start, fps)
     found = _run(chosen.filter("trim", end_frame=frames + ahead).output("-", format="null", **_EVERY_FRAME), source)
     if found and (track.hdr or track.alpha):  # the colours too; of one frame, as they take long
@@ -417,8 +411,8 @@ def _run(job, name: str | Path, pixels: bytes | None = None) -> int:
     try:
         report, _ = job.run(imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True, capture_stderr=True, input=pixels)
     except ffmpeg.Error as problem:
-        tail = problem.stderr.decode(errors="replace").strip()[-600:]
-        raise InputError(f"{name}: ffmpeg failed:\n{tail}") from problem
+        lines = re.sub(r" @ 0x[0-9a-f]+", "", problem.stderr.decode(errors="replace")).splitlines()
+        raise InputError(f"{name}: ffmpeg failed: {'; '.join(dict.fromkeys(lines))[:600]}") from problem
     return int(re.findall(rb"^frame=(\d+)", report, re.MULTILINE)[-1])
 
 
