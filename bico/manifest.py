@@ -5,7 +5,10 @@ Every problem of both files is found before one InputError lists them all, each 
 
 import csv
 import re
+import shlex
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from bico.video import SHORT, frames_left, media_kind, parse_start, probe
 
 CONCEPT_COLUMNS = ("concept", "source", "start", "fps", "short", "spatial", "temporal", "binder")
 COMPOSITION_COLUMNS = ("composition", "prompt", "seeds", "negative_prompt", "guidance_scale", "steps", "frames")
+_CLOCK_SKEW = 5  # seconds by which another machine's clock may be ahead
 
 
 @dataclass(frozen=True)
@@ -106,12 +110,15 @@ def load_manifest(concepts: str | Path, compositions: str | Path, model: ModelFi
 
 
 def media_problems(manifest: Manifest, concepts: str | Path, model: ModelFile) -> list[str]:
-    """Opens every source: it must be readable and long enough."""
-    return [
-        f"{concepts}, row {concept.row}, {field}: {text}"
-        for concept in manifest.concepts.values()
-        for field, text in _media_problems(concept, model.frames)
-    ]
+    """Opens every source: it must be readable and long enough, and not dated in the future."""
+    rows = manifest.concepts.values()
+    with ThreadPoolExecutor() as threads:  # the work is done outside Python
+        found = threads.map(lambda concept: list(_media_problems(concept, model.frames)), rows)
+        return [
+            f"{concepts}, row {concept.row}, {field}: {text}"
+            for concept, problems in zip(rows, found, strict=True)
+            for field, text in problems
+        ]
 
 
 def model_problems(manifest: Manifest, compositions: str | Path, model: ModelFile) -> list[str]:
@@ -194,6 +201,11 @@ def _concept(row: _Row) -> Concept | None:
     )
     if binder and not Path(binder).is_file():
         row.problem("binder", f"no such file: {binder}")
+    for field, path in (("source", source), ("binder", binder)):
+        if path and {"{", "}"} & set(path):
+            row.problem(field, f"found '{path}', allowed: a path without {{ and }}, which stand for other text here")
+    if binder and binder.startswith("-"):
+        row.problem("binder", f"found '{binder}', allowed: a path that does not look like an option, ./{binder}")
     try:
         kind = media_kind(source) if source or not binder else None
     except InputError as problem:
@@ -249,18 +261,25 @@ def _composition(row: _Row, concepts: set[str], model: ModelFile) -> Composition
 
 
 def _media_problems(concept: Concept, frames: int) -> Iterator[tuple[str, str]]:
+    for field, path in (("source", concept.source), ("binder", concept.binder)):
+        if path and Path(path).is_file() and (ahead := Path(path).stat().st_mtime - time.time()) > _CLOCK_SKEW:
+            yield (
+                field,
+                f"{path} is dated {ahead:.0f} s in the future, and Snakemake throws away what is made of such a file; "
+                f"give it today's date: touch {shlex.quote(path)}",
+            )
     if concept.kind is None or not Path(concept.source).is_file():
         return
     try:
         if concept.kind == "image":
             probe(concept.source)
             return
-        left = frames_left(concept.source, concept.start, concept.fps)
+        left = frames_left(concept.source, frames, concept.start, concept.fps)
     except InputError as problem:
         yield "source", str(problem)
         return
     if left < 1:
-        whole = frames_left(concept.source, "0", concept.fps)
+        whole = frames_left(concept.source, 1_000_000, "0", concept.fps)
         yield "start", f"found '{concept.start}', but {concept.source} has {whole} frames; allowed: an earlier start"
     elif left < frames and concept.short == "error":
         yield (

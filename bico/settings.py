@@ -67,7 +67,7 @@ def load_config(config: dict, origin: str = "the configuration") -> dict:
     Raises InputError that lists all problems.
     """
     config = json.loads(json.dumps(config))
-    _refuse(origin, [*_problems(config, "config"), *_splitting(config)])
+    _refuse(origin, [*_problems(config, "config"), *_braces(config), *_splitting(config)])
     method = dict(config["method"])
     preset = PRESETS[method.pop("preset")]
     return {**config, "method": dataclasses.asdict(dataclasses.replace(preset, **method))}
@@ -170,6 +170,13 @@ def _component(name: str, made: dict, weights: Path) -> Component:
     checkout = weights / f"{made['repo'].replace('/', '--')}@{made['revision'][:8]}"
     subfolder = made.get("subfolder", "")
     return Component(name, checkout / subfolder, made["repo"], made["revision"], subfolder)
+
+
+def _braces(config: dict) -> Iterator[str]:
+    """Snakemake fills in what stands between braces in a path, and would take another file without a word."""
+    for name in ("concepts", "compositions", "model", "results", "weights", "ablations"):
+        if {"{", "}"} & set(str(config.get(name, ""))):
+            yield f"{name}: found '{config[name]}', allowed: a path without {{ and }}"
 
 
 def _splitting(config: dict) -> Iterator[str]:

@@ -1,12 +1,15 @@
 """Videos and images as frames: probe, trim, read, write.
 
-ffmpeg trims and writes, PyAV probes and reads, Pillow does the images. Everywhere a frame is uint8 RGB, upright as a
-player shows it, and every clip written here is one kind of file: H.264 in MP4, yuv420p, limited range, BT.709, tagged
-as such, constant frame rate, no sound, moov before mdat. A source without a colour tag is read as ffmpeg reads it
-(BT.601). Pixels that are not square are left as they are.
+ffmpeg counts, trims and writes, PyAV probes and reads, Pillow does the images. Everywhere a frame is uint8 RGB, upright
+as a player shows it, and every clip written here is one kind of file: H.264 in MP4, yuv420p, limited range, BT.709,
+tagged as such, constant frame rate, no sound, moov before mdat. A source without a colour tag is read as ffmpeg reads
+it (BT.601). Pixels that are not square are left as they are. Transparency is shown on white.
+
+A file is what its content is, whatever its name says, and only the formats named below are opened: none of them leads
+to another file, to a network or to another program. Whatever a library raises over a file's bytes becomes an
+InputError that names the file.
 """
 
-import bisect
 import contextlib
 import io
 import math
@@ -23,20 +26,27 @@ import imageio_ffmpeg
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import Interpolation
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from bico import InputError
 from bico.files import atomic
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi")
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")  # Pillow's names
+VIDEO_FORMATS = ("mov", "matroska", "avi", "mpegts", "mpeg")  # ffmpeg's names; mov is MP4 too, matroska is WebM too
 SHORT = ("error", "loop", "hold")  # what `trim` may do when the source runs out of frames
 
 # swscale's defaults trade two or three levels of colour for speed.
 _ACCURATE = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 _ACCURATE_FLAGS = "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp"
 _HDR_TRANSFERS = (16, 18)  # AVCOL_TRC_SMPTE2084 (PQ) and AVCOL_TRC_ARIB_STD_B67 (HLG)
-_EARLY = Fraction(1, 1000)  # seconds by which resampling looks ahead
+_ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}  # ffmpeg's own decoders leave their transparency out
+_EVERY_FRAME = {"fps_mode": "passthrough"}  # of ffmpeg's outputs: no frame dropped or doubled
+_FIRST_BOXES = (b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"pnot")  # of MP4 and QuickTime
+_EARLY = 1000  # microseconds by which resampling looks ahead
+_READ_AHEAD = 64  # frames that ffmpeg may have decoded, at most, when a clip has all of its own
+_FASTEST = 1000  # frames a second
 _REFERENCE_WHITE = 203  # nits of diffuse white in HDR, ITU-R BT.2408
 
 
@@ -53,14 +63,16 @@ class Probe:
 
 @dataclass(frozen=True)
 class _Track:
-    """A video stream as its packets and first frame tell it; `times` are seconds from the first frame, ascending."""
+    """A video stream as its packets and its first frame tell it. `fps`: the average. `decoder`: None for the usual."""
 
     index: int
     width: int
     height: int
-    times: list[Fraction]
+    packets: int
     fps: Fraction
     hdr: bool
+    alpha: bool
+    decoder: str | None
 
 
 # Looking at a file
@@ -80,45 +92,58 @@ def media_kind(path: str | Path) -> str:
 
 
 def probe(path: str | Path) -> Probe:
-    """Size, exact number of frames and average frame rate of a video or image. A video is read through once, but only
-    its first frame is decoded. Raises InputError when the file cannot be read, is cut short, or has no video stream."""
+    """Size, number of frames and average frame rate of a video or image. A video is read through once, but only its
+    first frame is decoded, so frames that do not decode are counted: a recording may begin with some, a clip written
+    here has none. Raises InputError when the file cannot be read, is cut short, or has no video stream."""
     if media_kind(path) == "image":
         return Probe("image", *_open_image(path).size, frames=1, fps=None)
     track = _track(path)
-    return Probe("video", track.width, track.height, len(track.times), float(track.fps))
+    return Probe("video", track.width, track.height, track.packets, float(track.fps))
+
+
+@contextlib.contextmanager
+def _reading(path: str | Path, what: str) -> Iterator[None]:
+    """The boundary to the libraries that read a file: over damaged bytes they raise whatever they please."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as problem:
+        said = getattr(problem, "strerror", None) or str(problem) or type(problem).__name__
+        raise InputError(f"{path}: cannot be read as {what}: {said}") from problem
 
 
 def _track(path: str | Path) -> _Track:
-    with _open_video(path) as (container, stream):
-        first = next(container.decode(stream), None)
+    with _open_video(path) as (_, stream, frames):
+        first = next(frames, None)
         if first is None:
-            raise InputError(f"{path}: its video stream holds no frame")
+            raise InputError(f"{path}: its video stream holds no frame that can be decoded")
         height, width = _upright(first, np.empty((first.height, first.width))).shape
-        hdr = stream.codec_context.color_trc in _HDR_TRANSFERS
-    with _open_video(path) as (container, stream):
+        context = stream.codec_context
+        hdr = context.color_trc in _HDR_TRANSFERS
+        hidden_alpha = stream.metadata.get("alpha_mode") == "1"
+        alpha = hidden_alpha or any(component.is_alpha for component in first.format.components)
+        decoder = _ALPHA_DECODERS.get(context.name) if hidden_alpha else None
+    with _open_video(path) as (container, stream, _):
         stamps = []
         for packet in container.demux(stream):
             if packet.is_corrupt:
                 raise InputError(f"{path}: the file is cut short or damaged")
             if _is_shown(packet):
                 stamps.append(packet.dts if packet.pts is None else packet.pts)
-        if _is_cut_short(path):
-            raise InputError(f"{path}: the file is cut short")
-        if None in stamps or not stamps:
-            raise InputError(f"{path}: its frames carry no times; convert it to MP4 first")
-        start = min(stamps)
-        times = sorted((stamp - start) * stream.time_base for stamp in stamps)
-        return _Track(stream.index, width, height, times, _average_rate(stream, times), hdr)
+        return _Track(stream.index, width, height, len(stamps), _average_rate(stream, stamps), hdr, alpha, decoder)
 
 
-def _average_rate(stream: av.VideoStream, times: list[Fraction]) -> Fraction:
-    """The rate a container states is exact where it agrees with the frames' times (they may be rounded to a
-    millisecond), and wrong for many a Matroska file whose rate varies. A lone frame without a rate lasts a second."""
+def _average_rate(stream: av.VideoStream, stamps: list[int | None]) -> Fraction:
+    """The rate of the frames with these times, None where one has none. What a container states is exact where it agrees
+    with the times (they may be rounded to a millisecond), and wrong for many a Matroska file whose rate varies. A lone
+    frame without a rate lasts a second."""
     stated = stream.average_rate or stream.guessed_rate or Fraction(1)
-    if not times[-1]:
-        return stated
-    measured = (len(times) - 1) / times[-1]
-    return stated if abs(stated / measured - 1) < 0.01 else measured
+    known = [stamp for stamp in stamps if stamp is not None]
+    duration = (max(known) - min(known)) * stream.time_base if known else 0
+    measured = (len(stamps) - 1) / duration if duration else stated
+    rate = stated if abs(stated / measured - 1) < 0.01 else measured
+    return min(max(rate, Fraction(1, _FASTEST)), Fraction(_FASTEST))
 
 
 def _is_shown(packet: av.Packet) -> bool:
@@ -129,49 +154,75 @@ def _is_shown(packet: av.Packet) -> bool:
 
 
 def _is_cut_short(path: str | Path) -> bool:
-    """Whether the file ends before the frames that it announces, which ffmpeg takes for the end of the video."""
-    end = Path(path).stat().st_size
+    """Whether the file ends before something that it announces, which ffmpeg takes for the end of the video. A
+    recording in MPEG's streams may end after any packet."""
+    end, position = Path(path).stat().st_size, 0
     with open(path, "rb") as file:
-        head = file.read(4096)
-        if head.startswith(b"\x1aE\xdf\xa3"):
-            return _matroska_end(head) > end
-        position = 0
-        while position < end:  # over the top-level boxes of MP4 and QuickTime; no other kind of file has an mdat
+        head = file.read(16)
+        if head.startswith(b"G"):  # MPEG-TS, in packets of 188 bytes
+            return end % 188 > 0
+        size_of = {b"\x1aE\xdf\xa3": _element_size, b"RIFF": _chunk_size}.get(head[:4], _box_size)
+        if size_of is _box_size and head[4:8] not in _FIRST_BOXES:
+            return False
+        while position < end:
             file.seek(position)
-            box = file.read(16)
-            size, kind = int.from_bytes(box[:4]), box[4:8]
-            if size == 1:  # it did not fit in 32 bits
-                size = int.from_bytes(box[8:])
-            if kind == b"mdat" and position + size > end:
-                return True
-            if size < 8:  # 0: up to the end of the file; else not a box
+            size = size_of(file.read(16))
+            if size is None:
                 return False
             position += size
-    return False
+    return position > end
 
 
-def _matroska_end(head: bytes) -> int:
-    """Where the Segment of a Matroska file ends, by the size it states; 0 when it states none (RFC 8794, 4)."""
-    start = head.find(b"\x18\x53\x80\x67") + 4
-    if start < 4 or start + 8 > len(head):
-        return 0
-    length = 9 - head[start].bit_length()
+def _box_size(head: bytes) -> int | None:
+    """The size of a top-level box of MP4 or QuickTime; None when it is none, or goes up to the end of the file."""
+    if len(head) < 8:
+        return 8 if any(head) else None
+    size = int.from_bytes(head[:4])
+    if size == 1:  # it did not fit in 32 bits
+        size = int.from_bytes(head[8:])
+    return size if size >= 8 and head[4:8].isalnum() else None
+
+
+def _chunk_size(head: bytes) -> int | None:
+    """The size of one of an AVI's RIFF chunks; None when it is none, or when its writer never came to fill it in."""
+    size = int.from_bytes(head[4:8], "little")
+    return 8 + size if head.startswith(b"RIFF") and 0 < size < 0xFFFFFFFF else None
+
+
+def _element_size(head: bytes) -> int | None:
+    """The size of an element of Matroska (RFC 8794, 4); of its head alone where its own size is unknown, as that of a
+    live recording's segment and clusters is, so that their children come next; None when it is none."""
+    start = 9 - head[0].bit_length()
+    if start > 4:
+        return None
+    length = 9 - head[start].bit_length() if start < len(head) else 8
+    if length > 8 or start + length > len(head):
+        return None if length > 8 else len(head) + 1
     unknown = (1 << 7 * length) - 1  # all bits set
     size = int.from_bytes(head[start : start + length]) & unknown
-    return 0 if size == unknown else start + length + size
+    return start + length + (0 if size == unknown else size)
 
 
 @contextlib.contextmanager
-def _open_video(path: str | Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    try:
-        with av.open(_local(path)) as container:
+def _open_video(
+    path: str | Path,
+) -> Iterator[tuple[av.container.InputContainer, av.VideoStream, Iterator[av.VideoFrame]]]:
+    """The container, its main video stream, and that stream's frames."""
+    any_encoding = {"metadata_errors": "replace"}  # of the tags
+    with _reading(path, "a video (MP4, QuickTime, Matroska, WebM, AVI or MPEG)"):
+        if _is_cut_short(path):
+            raise InputError(f"{path}: the file is cut short")
+        with av.open(_local(path), options=_bounds(), **any_encoding) as container:
             stream = container.streams.best("video")
             if stream is None:
                 raise InputError(f"{path}: holds no video stream")
             stream.thread_type = "AUTO"
-            yield container, stream
-    except av.FFmpegError as problem:
-        raise InputError(f"{path}: cannot be read as a video: {problem.strerror}") from problem
+            yield container, stream, container.decode(stream)
+
+
+def _bounds() -> dict[str, str]:
+    """ffmpeg's options of an input: a script, a playlist or a pattern under a video's name opens nothing else."""
+    return {"format_whitelist": ",".join(VIDEO_FORMATS), "protocol_whitelist": "file"}
 
 
 def _local(path: str | Path) -> str:
@@ -180,18 +231,49 @@ def _local(path: str | Path) -> str:
 
 
 def _open_image(path: str | Path) -> Image.Image:
-    """The image, upright and RGB; transparency becomes white."""
-    try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # Pillow would clip 16 bits to 8
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    """The image, upright and RGB; transparency becomes white. Raises InputError also for one that holds several
+    pictures, or numbers without a known white."""
+    with _reading(path, "an image"):
+        try:
+            opened = Image.open(path, formats=IMAGE_FORMATS)
+        except UnidentifiedImageError:
+            raise InputError(
+                f"{path}: cannot be read as an image: damaged, or none of {', '.join(IMAGE_FORMATS)} by its content"
+            ) from None
+        with opened as image:
+            pictures = getattr(image, "n_frames", 1)
+            if pictures > 1 and image.format != "MPO":  # a camera's JPEG, with a preview or a depth map behind it
+                raise InputError(
+                    f"{path}: holds {pictures} pictures, and an image is one; save the one that is meant as a PNG, or "
+                    f"convert it to an MP4 to give what moves in it"
+                )
+            image = ImageOps.exif_transpose(_eight_bits(path, image))
             if not image.has_transparency_data:
                 return image.convert("RGB")
             image = image.convert("RGBA")
             return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as problem:
-        raise InputError(f"{path}: cannot be read as an image: {problem}") from problem
+
+
+def _eight_bits(path: str | Path, image: Image.Image) -> Image.Image:
+    """Pillow would clip more than 8 bits to 8. What is white is known for 16 bits only."""
+    if image.mode in ("I", "F") or (image.mode.startswith("I;16") and _is_odd_tiff(image)):
+        raise InputError(
+            f"{path}: its numbers ({image.mode}) do not say which is white; save it with 8 or 16 bits a channel"
+        )
+    if not image.mode.startswith("I;16"):
+        return image
+    grey = np.asarray(image)
+    eight = Image.fromarray((grey >> 8).astype(np.uint8))
+    if (clear := image.info.get("transparency")) is not None:
+        eight.putalpha(Image.fromarray(np.where(grey == clear, 0, 255).astype(np.uint8)))
+    eight.getexif().update(image.getexif())
+    return eight
+
+
+def _is_odd_tiff(image: Image.Image) -> bool:
+    """Whether 16 bits hold fewer (12 of a scanner), or 0 is white (PhotometricInterpretation 0)."""
+    tags = getattr(image, "tag_v2", {})
+    return bool(tags) and (tags.get(258, (16,)) != (16,) or tags.get(262) == 0)
 
 
 # Trimming a source to a clip
@@ -199,29 +281,32 @@ def _open_image(path: str | Path) -> Image.Image:
 
 def parse_start(text: str | int) -> tuple[int | None, Fraction | None]:
     """`start` of a clip as (frame, None) for "12" or (None, seconds) for "1.5s". Raises ValueError for other text."""
-    found = re.fullmatch(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)s", str(text))
+    found = re.fullmatch(r"([0-9]{1,9})|([0-9]{1,9}(?:\.[0-9]{1,9})?)s", str(text))
     if not found:
         raise ValueError(f'start {text!r} is neither a frame number such as "12" nor seconds such as "1.5s"')
     frame, seconds = found.groups()
     return (int(frame), None) if frame else (None, Fraction(seconds))
 
 
-def first_frame(start: str | int, fps: float, times: list[Fraction] | None = None) -> int:
-    """The number of the first frame that is not before `start`. The frames are `times` seconds from the first one,
-    ascending; None: evenly spaced, `fps` a second. Raises ValueError for an ill-formed `start`."""
-    frame, seconds = parse_start(start)
-    if frame is not None:
-        return frame
-    return math.ceil(seconds * _rate(fps)) if times is None else bisect.bisect_left(times, seconds)
+def frames_left(path: str | Path, frames: int, start: str | int = "0", fps: float | None = None) -> int:
+    """How many of `frames` frames `trim` finds in a video from `start` on: `trim` asks this too, so that both agree.
+
+    ffmpeg decodes them, and a few more, since it may be that far ahead when a clip is complete. Raises InputError when
+    the file or one of these frames cannot be read.
+    """
+    return _frames_left(path, _track(path), frames, start, fps)
 
 
-def frames_left(path: str | Path, start: str | int = "0", fps: float | None = None) -> int:
-    """How many frames `trim` finds in a video from `start` on; not above 0 when `start` lies behind its end."""
-    track = _track(path)
-    if fps is None:
-        return len(track.times) - first_frame(start, track.fps, track.times)
-    duration = len(track.times) / track.fps
-    return math.ceil((duration - _EARLY) * _rate(fps)) - first_frame(start, fps)
+def _frames_left(source: str | Path, track: _Track, frames: int, start: str | int, fps: float | None) -> int:
+    if min(track.width, track.height) < 2:
+        raise InputError(f"{source}: is {track.width} x {track.height} pixels; a clip has at least 2 x 2")
+    ahead = _READ_AHEAD if fps is None else min(math.ceil(_READ_AHEAD * _rate(fps) / track.fps), 10_000)
+    chosen = _from_start(source, track, start, fps)
+    found = _run(chosen.filter("trim", end_frame=frames + ahead).output("-", format="null", **_EVERY_FRAME), source)
+    if found and (track.hdr or track.alpha):  # the colours too; of one frame, as they take long
+        first = _coloured(chosen.filter("trim", end_frame=1), track)
+        _run(first.output("-", format="null", **_EVERY_FRAME), source)
+    return min(frames, found)
 
 
 def trim(
@@ -248,30 +333,42 @@ def trim(
     if frames < 1:
         raise InputError(f"{source}: frames is {frames}; a clip has at least 1")
     track = _track(source)
-    resample = fps is not None
-    try:
-        rate = _rate(fps if resample else track.fps)
-        first = first_frame(start, rate, None if resample else track.times)
-    except ValueError as problem:
-        raise InputError(f"{source}: {problem}") from None
-    chosen = ffmpeg.input(_local(source))[str(track.index)]
-    if resample:
-        # In microseconds, a thousand early: Matroska's rounding to milliseconds must not push a frame to the next slot.
-        chosen = chosen.filter("settb", "AVTB").filter("setpts", f"PTS-STARTPTS-{_EARLY * 1_000_000}")
-        chosen = chosen.filter("fps", str(rate), round="up")
-    chosen = chosen.filter("trim", start_frame=first, end_frame=first + frames)
+    available = _frames_left(source, track, frames, start, fps)
+    if not available or (available < frames and short == "error"):
+        raise InputError(
+            f"{source}: has {available} frames from start {start}, but the clip needs {frames}; allowed: an "
+            f"earlier start, fewer frames, or short: loop or hold (which need at least 1 frame to go on from)"
+        )
+    clip = _from_start(source, track, start, fps).filter("trim", end_frame=frames)
+    if available < frames:
+        clip = _fill(clip, short, available, frames)
+    # New times, one step of 1/rate each, that the encoder passes through: nothing is left for which ffmpeg would drop
+    # or double a frame.
+    step = str(1 / (_rate(fps) if fps is not None else track.fps))
+    clip = _coloured(clip, track).filter("settb", step).filter("setpts", "N")
     with atomic(destination) as part:
-        available = _encode_trimmed(chosen, part, rate, track.hdr, source)
-        if available < frames:
-            if short == "error" or not available:
-                raise InputError(
-                    f"{source}: has {available} frames from start {start}, but the clip needs {frames}; allowed: an "
-                    f"earlier start, fewer frames, or short: loop or hold (which need at least 1 frame to go on from)"
-                )
-            _encode_trimmed(_fill(chosen, short, available, frames), part, rate, track.hdr, source)
+        _encode(clip, part, source, crf=10, enc_time_base=step, **_EVERY_FRAME)
         written = probe(part).frames
         if written != frames:
             raise InputError(f"{source}: ffmpeg wrote a clip of {written} frames instead of {frames}")
+
+
+def _from_start(source: str | Path, track: _Track, start: str | int, fps: float | None):
+    """The frames of a video from `start` on, of those that decode; resampled to `fps` first when that is given."""
+    try:
+        frame, seconds = parse_start(start)
+    except ValueError as problem:
+        raise InputError(f"{source}: {problem}") from None
+    decoder = {f"c:{track.index}": track.decoder} if track.decoder else {}
+    stream = ffmpeg.input(_local(source), **_bounds(), **decoder)[str(track.index)]
+    stream = stream.filter("setpts", "PTS-STARTPTS").filter("settb", "AVTB")  # microseconds from the first frame
+    if fps is None:
+        first = {"start_frame": frame} if seconds is None else {"start_pts": round(seconds * 1_000_000)}
+    else:
+        # A thousand early: Matroska's rounding to milliseconds must not push a frame to the next slot.
+        stream = stream.filter("setpts", f"PTS-{_EARLY}").filter("fps", str(_rate(fps)), round="up")
+        first = {"start_frame": frame if seconds is None else math.ceil(seconds * _rate(fps))}
+    return stream.filter("trim", **first)
 
 
 def _fill(stream, short: str, available: int, frames: int):
@@ -281,27 +378,32 @@ def _fill(stream, short: str, available: int, frames: int):
     return stream.filter("loop", loop=-1, size=available).filter("trim", end_frame=frames)
 
 
-def _encode_trimmed(stream, path: Path, rate: Fraction, hdr: bool, source: str | Path) -> int:
-    if hdr:
+def _coloured(stream, track: _Track):
+    """Frames without transparency, in SDR, with even sides."""
+    if track.alpha:
+        # Onto white: in the negative, white is 0, so that there the colour times its alpha is all.
+        stream = stream.filter("scale", flags=_ACCURATE_FLAGS).filter("format", "gbrap")
+        stream = stream.filter("negate").filter("premultiply", inplace=1)
+        stream = stream.filter("format", "gbrp").filter("negate")
+    if track.hdr:
         stream = stream.filter("zscale", transfer="linear", npl=_REFERENCE_WHITE).filter("format", "gbrpf32le")
         stream = stream.filter("zscale", primaries="bt709").filter("zscale", transfer="bt709", matrix="bt709")
-    stream = stream.filter("crop", "trunc(iw/2)*2", "trunc(ih/2)*2", 0, 0)
-    # New times, one step of 1/rate each, that the encoder passes through: nothing is left for which ffmpeg would drop
-    # or double a frame.
-    stream = stream.filter("settb", str(1 / rate)).filter("setpts", "N")
-    return _encode(stream, path, source, crf=10, fps_mode="passthrough", enc_time_base=str(1 / rate))
+    return stream.filter("crop", "trunc(iw/2)*2", "trunc(ih/2)*2", 0, 0)
 
 
-def _encode(stream, path: Path, name: str | Path, pixels: bytes | None = None, **options) -> int:
-    """Runs ffmpeg; gives the number of frames written. `pixels` goes to its standard input."""
+def _encode(stream, path: Path, name: str | Path, pixels: bytes | None = None, **options) -> None:
+    """Writes a stream as a clip; `pixels` goes to ffmpeg's standard input."""
     stream = stream.filter("scale", out_color_matrix="bt709", out_range="tv", flags=_ACCURATE_FLAGS)
     stream = stream.filter("format", "yuv420p")
     colours = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
     # Without map_metadata and map_chapters the source's place, title and chapters would come along.
     bare = {"map_metadata": -1, "map_chapters": -1}
-    job = stream.output(
-        _local(path), format="mp4", vcodec="libx264", movflags="+faststart", **colours, **bare, **options
-    )
+    kind = {"format": "mp4", "vcodec": "libx264", "movflags": "+faststart"}
+    _run(stream.output(_local(path), **kind, **colours, **bare, **options), name, pixels)
+
+
+def _run(job, name: str | Path, pixels: bytes | None = None) -> int:
+    """Runs ffmpeg; gives the number of frames written. Raises InputError, which names `name`, when it fails."""
     # Without xerror ffmpeg would patch up a frame that does not decode, and go on.
     job = job.global_args("-hide_banner", "-loglevel", "error", "-xerror", "-progress", "pipe:1").overwrite_output()
     if pixels is None:
@@ -309,16 +411,16 @@ def _encode(stream, path: Path, name: str | Path, pixels: bytes | None = None, *
     try:
         report, _ = job.run(imageio_ffmpeg.get_ffmpeg_exe(), capture_stdout=True, capture_stderr=True, input=pixels)
     except ffmpeg.Error as problem:
-        tail = problem.stderr.decode(errors="replace").strip()[-600:]
-        raise InputError(f"{name}: ffmpeg failed:\n{tail}") from problem
+        lines = re.sub(r" @ 0x[0-9a-f]+", "", problem.stderr.decode(errors="replace")).splitlines()
+        raise InputError(f"{name}: ffmpeg failed: {'; '.join(dict.fromkeys(lines))[:600]}") from problem
     return int(re.findall(rb"^frame=(\d+)", report, re.MULTILINE)[-1])
 
 
 def _rate(fps: float) -> Fraction:
     """A frame rate as the fraction that is meant: 29.97002997 is 30000/1001."""
-    rate = Fraction(fps).limit_denominator(1001)
-    if rate <= 0:
-        raise InputError(f"fps is {fps}; a frame rate is above 0")
+    rate = Fraction(fps).limit_denominator(1001) if 0 < fps <= _FASTEST else 0
+    if not rate:
+        raise InputError(f"fps is {fps}; a frame rate is above 0, and at most {_FASTEST}")
     return rate
 
 
@@ -356,8 +458,8 @@ def _rgb_frames(path: str | Path, wanted: set[int] | None = None) -> Iterator[np
     if media_kind(path) == "image":
         yield np.asarray(_open_image(path))
         return
-    with _open_video(path) as (container, stream):
-        for number, frame in enumerate(container.decode(stream)):
+    with _open_video(path) as (_, _, frames):
+        for number, frame in enumerate(frames):
             if wanted is not None and number not in wanted:
                 yield None
             else:
@@ -425,9 +527,6 @@ def write_frames_zip(clip: str | Path, destination: str | Path, folder: str) -> 
 def read_frames_zip(path: str | Path) -> Iterator[tuple[str, Image.Image]]:
     """(member's name, RGB image) of each frame in a zip of `write_frames_zip`, in order, one in memory at a time.
     Raises InputError when the file is not such a zip."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                yield name, Image.open(io.BytesIO(archive.read(name))).convert("RGB")
-    except (OSError, zipfile.BadZipFile) as problem:
-        raise InputError(f"{path}: cannot be read as a zip of frames: {problem}") from problem
+    with _reading(path, "a zip of frames"), zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            yield name, Image.open(io.BytesIO(archive.read(name)), formats=("JPEG",)).convert("RGB")

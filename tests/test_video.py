@@ -1,11 +1,17 @@
 """Every synthetic frame shows its own number as eight black or white bars, so that what a clip holds can be read back
 from its pixels."""
 
+import dataclasses
 import io
 import json
+import os
+import random
+import struct
 import subprocess
 import sys
+import time
 import zipfile
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,9 +22,10 @@ import pytest
 from PIL import Image, ImageCms
 
 from bico import InputError
+from bico.manifest import load_manifest, media_problems
+from bico.settings import load_config, load_model
 from bico.video import (
     cover_crop,
-    first_frame,
     frames_left,
     media_kind,
     normalise_image,
@@ -33,6 +40,7 @@ from bico.video import (
 
 ROOT = Path(__file__).parent.parent
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+DATA = ROOT / "tests/data/media"
 PLAY_GAME = ROOT / "resources/media/play_game_1.mp4"
 COLOURS = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (0, 255, 255), (255, 0, 255)]
 COLOURS += [(255, 255, 255), (0, 0, 0), (128, 128, 128), (200, 30, 90), (30, 200, 90), (90, 30, 200)]
@@ -226,6 +234,30 @@ def test_a_video_damaged_in_the_middle_is_refused_with_ffmpegs_own_words(tmp_pat
     assert not (tmp_path / "clip.mp4").exists()
 
 
+CUT = {
+    "mpeg4.avi": ["-c:v", "mpeg4"],
+    "jpegs.avi": ["-c:v", "mjpeg"],
+    "index_last.mp4": ["-c:v", "libx264"],
+    "index_first.mov": ["-c:v", "libx264", "-movflags", "faststart"],
+    "fragments.mp4": ["-c:v", "libx264", "-g", "10", "-movflags", "frag_keyframe+empty_moov"],
+    "sized.mkv": ["-c:v", "libx264"],
+    "live.webm": ["-c:v", "libvpx", "-f", "webm", "-live", "1"],
+    "program.mkv": ["-c:v", "mpeg2video", "-f", "vob"],
+    "transport.mp4": ["-c:v", "libx264", "-f", "mpegts"],
+}
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_a_file_cut_off_anywhere_is_refused(tmp_path, name):
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=64x48:r=25:d=2", *CUT[name], tmp_path / name)
+    whole = (tmp_path / name).read_bytes()
+    assert frames_left(tmp_path / name, 1000) == 50
+    for part in range(1, 14):
+        (tmp_path / name).write_bytes(whole[: len(whole) * part // 14])
+        with pytest.raises(InputError, match=name):
+            frames_left(tmp_path / name, 1000)
+
+
 # Starts
 
 
@@ -240,16 +272,6 @@ def test_a_start_is_a_frame_number_or_seconds():
 def test_an_ill_formed_start_is_refused_with_what_is_allowed(text):
     with pytest.raises(ValueError, match=r'"12" nor seconds such as "1.5s"'):
         parse_start(text)
-
-
-def test_first_frame_is_the_first_not_before_the_start():
-    assert first_frame("7", 16) == 7
-    assert first_frame("1.5s", 16) == 24
-    assert first_frame("1.51s", 16) == 25
-    assert first_frame("0.1s", 30) == 3
-    assert first_frame("1.001s", 30000 / 1001) == 30
-    assert first_frame("0.4s", 4, [Fraction(0), Fraction(1, 10), Fraction(2, 5), Fraction(1)]) == 2
-    assert first_frame("0.41s", 4, [Fraction(0), Fraction(1, 10), Fraction(2, 5), Fraction(1)]) == 3
 
 
 # Trimming: which frames
@@ -595,7 +617,308 @@ def test_the_frames_script_writes_the_zip(tmp_path, source):
 def test_the_frames_left_are_as_many_as_a_trim_finds(tmp_path, start, fps):
     source = tmp_path / "source.mp4"
     write_video(source, np.zeros((40, 16, 16, 3), np.uint8), 30)
-    left = frames_left(source, start, fps)
+    left = frames_left(source, 1000, start, fps)
+    assert frames_left(source, left - 1, start, fps) == left - 1
     trim(source, tmp_path / "clip.mp4", left, start=start, fps=fps)
     with pytest.raises(InputError, match=f"has {left} frames"):
         trim(source, tmp_path / "clip.mp4", left + 1, start=start, fps=fps)
+
+
+# What people, recorders and other programs give as a source
+
+
+def planned(concepts: str, frames: int = 9) -> list[str]:
+    """What planning says against a table of concepts."""
+    Path("concepts.csv").write_text(concepts, "utf-8")
+    Path("compositions.csv").write_text("composition,prompt\n", "utf-8")
+    model = dataclasses.replace(load_model(ROOT / "config/models/embedded.yaml", "weights"), frames=frames)
+    try:
+        manifest = load_manifest("concepts.csv", "compositions.csv", model)
+    except InputError as problem:
+        return problem.problems
+    return media_problems(manifest, "concepts.csv", model)
+
+
+def agree(source, start="0", fps=None) -> int:
+    """How many frames planning counts from `start` on, after a trim has found just as many."""
+    left, clip = frames_left(source, 1000, start, fps), Path("agreed.mp4")
+    trim(source, clip, left, start, fps)
+    assert len(read_frames(clip)) == left
+    with pytest.raises(InputError, match=f"has {left} frames"):
+        trim(source, clip, left + 1, start, fps)
+    return left
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.avi"])
+def test_tags_that_are_not_utf8_do_not_matter(here, name):
+    make_source("plain.mkv", numbered(range(12)), codec="mpeg4", pix_fmt="yuv420p")
+    tag = ["-metadata", "title=Xmelie", "-metadata:s:v", "title=Xmelie"]
+    ffmpeg("-i", "plain.mkv", "-c", "copy", *tag, "-metadata:s:v", "handler_name=Xmelie", name)
+    content = Path(name).read_bytes()
+    assert b"Xmelie" in content
+    Path(name).write_bytes(content.replace(b"Xmelie", "Émelie".encode("latin-1")))
+    assert agree(name) == 12
+    assert planned(f"concept,source\na,{name}\n") == []
+
+
+def test_a_recording_that_begins_between_key_frames_begins_with_the_first_frame_that_decodes(here):
+    recording = DATA / "between_keys.mkv"
+    assert (probe(recording).frames, agree(recording)) == (108, 32)
+    assert (agree(recording, "2"), agree(recording, "0.4s"), agree(recording, "0.4s", 5)) == (30, 22, 5)
+    assert planned(f"concept,source\na,{recording}\n", 33) == [
+        f"concepts.csv, row 2, source: {recording} has 32 frames from start 0, the model needs 33; "
+        "allowed: a longer video, or `short` loop or hold"
+    ]
+
+
+@pytest.mark.parametrize(("codec", "kind"), [("libx264", "mpegts"), ("mpeg2video", "mpegts"), ("mpeg2video", "vob")])
+def test_a_broadcast_that_begins_anywhere_can_be_trimmed(here, codec, kind):
+    make_source("whole.mkv", numbered(range(60)), codec="mpeg4", pix_fmt="yuv420p")
+    ffmpeg("-i", "whole.mkv", "-c:v", codec, "-g", 20, "-b:v", "2M", "-f", kind, "whole.mp4")
+    content = Path("whole.mp4").read_bytes()
+    begin = len(content) // 6 // 188 * 188 if kind == "mpegts" else content.index(b"\0\0\1\xba", len(content) // 6)
+    Path("part.mp4").write_bytes(content[begin:])
+    left = agree("part.mp4")
+    assert left < 60 and numbers_of(read_frames("agreed.mp4")) == list(range(60 - left, 60))
+    trim("part.mp4", "clip.mp4", 2, "0.2s")
+    assert numbers_of(read_frames("clip.mp4")) == [60 - left + 6, 60 - left + 7]
+
+
+def test_a_clip_whose_first_frames_hang_on_the_group_before_them_can_be_trimmed(here):
+    assert [frames_left(DATA / "open_gop.mkv", 1000, *at) for at in [(), ("1s",), ("0", 16)]] == [206, 176, 110]
+    assert agree(DATA / "open_gop.mkv", "6s") == 26
+
+
+@pytest.mark.parametrize("name", ["uneven.mp4", "hole.mp4"])
+@pytest.mark.parametrize(("start", "fps"), [("0", None), ("0.5s", None), ("0", 16), ("0.5s", 16), ("3", 7.5)])
+def test_planning_and_trimming_agree_on_uneven_frame_times(here, name, start, fps):
+    assert agree(DATA / name, start, fps) > 20
+
+
+def test_a_long_last_frame_counts_as_trimming_counts_it(here):
+    make_source("slow.mp4", numbered(range(21)), times=[*np.arange(20) / 10, 4.0])
+    left = agree("slow.mp4", "0", 10)
+    (problem,) = planned("concept,source,fps\na,slow.mp4,10\n", left + 1)
+    assert f"slow.mp4 has {left} frames from start 0, the model needs {left + 1}" in problem
+    assert planned("concept,source,fps\na,slow.mp4,10\n", left) == []
+
+
+def test_a_source_or_binder_dated_in_the_future_is_refused_with_the_remedy(here):
+    Image.new("RGB", (8, 8)).save("it's.png")
+    Image.new("RGB", (8, 8)).save("now.png")
+    Path("b.safetensors").touch()
+    for name in ("it's.png", "b.safetensors"):
+        os.utime(name, (time.time() + 172800,) * 2)
+    os.utime("now.png", (time.time() + 2,) * 2)
+    source, binder = planned("concept,source,binder\na,it's.png,\nb,now.png,\nc,,b.safetensors\n")
+    assert source.startswith("concepts.csv, row 2, source: it's.png is dated 1")
+    assert source.endswith("touch 'it'\"'\"'s.png'") and "s in the future" in source
+    assert binder.startswith("concepts.csv, row 4, binder: b.safetensors is dated 1")
+    subprocess.run(source.partition("date: ")[2], shell=True, check=True)
+    assert len(planned("concept,source\na,it's.png\n")) == 0
+
+
+def test_braces_in_a_path_which_snakemake_would_fill_in_are_refused_at_planning(here):
+    for name in ("x_{concept}.png", "x_star.png", "{.png"):
+        Image.new("RGB", (8, 8)).save(name)
+    Path("b{run}.safetensors").touch()
+    said = planned("concept,source,binder\nstar,x_{concept}.png,\nrun,,b{run}.safetensors\nopen,{.png,\n")
+    assert [problem.partition(", allowed")[0] for problem in said] == [
+        "concepts.csv, row 2, source: found 'x_{concept}.png'",
+        "concepts.csv, row 3, binder: found 'b{run}.safetensors'",
+        "concepts.csv, row 4, source: found '{.png'",
+    ]
+    for name in ("results", "weights", "concepts", "compositions", "model", "ablations"):
+        with pytest.raises(InputError, match=rf"{name}: found 'a/\{{run\}}/b', allowed: a path without"):
+            load_config({name: "a/{run}/b"})
+
+
+@pytest.mark.parametrize("name", ["-i.mp4", "concat:a.mp4", "pipe:1.mp4", "subfile,,start,0,end,9,,:a.mp4", "%03d.mp4"])
+def test_any_file_name_is_a_name(here, source, name):
+    Path(name).write_bytes(source.read_bytes())
+    assert frames_left(name, 1000) == 40
+    done = script("trim.py", f"--source={name}", "--output", "by_script.mp4", "--settings", '{"frames": 4}')
+    assert done.returncode == 0 and len(read_frames("by_script.mp4")) == 4, done.stderr
+
+
+SCRIPTS = {
+    "concat": "ffconcat version 1.0\nfile secret.mp4\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nsecret.mp4\n#EXT-X-ENDLIST\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n",
+    "dash": '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
+    '<Representation id="1"><BaseURL>secret.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>',
+}
+
+
+@pytest.mark.parametrize("kind", SCRIPTS)
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_script_under_a_videos_name_opens_nothing(here, source, kind, name):
+    Path("secret.mp4").write_bytes(source.read_bytes())
+    Path(name).write_text(SCRIPTS[kind])
+    (problem,) = planned(f"concept,source\na,{name}\n")
+    assert f"{name}: cannot be read as a video (MP4, QuickTime, Matroska, WebM, AVI or MPEG)" in problem
+    with pytest.raises(InputError, match=name):
+        trim(name, "clip.mp4", 1)
+    assert not Path("clip.mp4").exists()
+
+
+def test_pictures_under_a_pattern_of_names_are_no_video(here):
+    for number in range(3):
+        Image.new("RGB", (8, 8)).save(f"{number:03d}.png")
+    Path("%03d.mp4").write_bytes(Path("000.png").read_bytes())
+    with pytest.raises(InputError, match=r"%03d\.mp4: cannot be read as a video"):
+        frames_left("%03d.mp4", 1)
+    with pytest.raises(InputError, match=r"%03d\.png: .*No such file"):
+        probe("%03d.png")
+
+
+def test_postscript_under_a_pictures_name_starts_nothing(here, monkeypatch):
+    Path("gs").write_text("#!/bin/sh\ntouch started\n")
+    Path("gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{here}:{os.environ['PATH']}")
+    Path("a.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n")
+    (problem,) = planned("concept,source\na,a.png\n")
+    assert "a.png: cannot be read as an image: damaged, or none of JPEG, PNG" in problem
+    assert not Path("started").exists()
+
+
+def test_a_picture_is_what_its_content_is_and_a_damaged_one_is_refused_in_one_line(here):
+    Image.new("RGB", (64, 48), (200, 30, 90)).save("whole.avif", quality=95)
+    Path("whole.png").write_bytes(Path("whole.avif").read_bytes())
+    assert np.abs(read_frames("whole.png")[0].astype(int) - (200, 30, 90)).max() < 6
+    (problem,) = planned(f"concept,source\na,{DATA / 'damaged_avif.png'}\n")
+    assert "damaged_avif.png: cannot be read as an image: Failed to decode frame" in problem and "\n" not in problem
+
+
+def test_numbers_whose_white_is_not_known_are_refused_and_16_bits_are_read(here):
+    Image.fromarray(np.full((2, 4), 2**30, np.int32)).save("whole.tif")
+    Image.fromarray(np.full((2, 4), 0.5, np.float32)).save("real.tif")
+    Image.fromarray(np.full((2, 4), 200 * 257, np.uint16)).save("inverted.tif", tiffinfo={262: 0})
+    for name in ("whole.tif", "real.tif", "inverted.tif"):
+        (problem,) = planned(f"concept,source\na,{name}\n")
+        assert f"{name}: its numbers" in problem and "save it with 8 or 16 bits" in problem
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(np.full((2, 4), 200 * 257, np.uint16)).save("deep.tif")
+    Image.fromarray(np.full((2, 4), 200 * 257, np.uint16)).save("turned.png", exif=turned)
+    assert np.unique(read_frames("deep.tif")).tolist() == [200]
+    assert read_frames("turned.png").shape == (1, 4, 2, 3)
+
+
+PNG16 = {
+    "grey": (0, [200 * 257, 100 * 257], b"", [[200] * 3, [100] * 3]),
+    "grey, one shade clear": (0, [200 * 257, 100 * 257], struct.pack(">H", 100 * 257), [[200] * 3, [255] * 3]),
+    "grey and alpha": (4, [200 * 257, 65535, 100 * 257, 0], b"", [[200] * 3, [255] * 3]),
+    "colour": (2, [200 * 257, 100 * 257, 0, 257, 514, 771], b"", [[200, 100, 0], [1, 2, 3]]),
+    "colour and alpha": (6, [200 * 257, 0, 0, 65535, 1, 2, 3, 0], b"", [[200, 0, 0], [255] * 3]),
+}
+
+
+@pytest.mark.parametrize("kind", PNG16)
+def test_a_png_of_16_bits_keeps_its_shades_and_its_transparency(tmp_path, kind):
+    colour_type, values, clear, expected = PNG16[kind]
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, colour_type, 0, 0, 0))
+    transparency = chunk(b"tRNS", clear) if clear else b""
+    pixels = chunk(b"IDAT", zlib.compress(b"\0" + struct.pack(f">{len(values)}H", *values)))
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + transparency + pixels + chunk(b"IEND", b""))
+    assert read_frames(tmp_path / "a.png")[0, 0].tolist() == expected
+
+
+ALPHA = {
+    "a.webm": ["-c:v", "libvpx-vp9", "-pix_fmt", "yuva420p", "-crf", "5", "-b:v", "0"],
+    "vp8.webm": ["-c:v", "libvpx", "-pix_fmt", "yuva420p", "-auto-alt-ref", "0", "-b:v", "4M"],
+    "prores.mov": ["-c:v", "prores_ks", "-profile:v", "4444", "-pix_fmt", "yuva444p10le"],
+    "animation.mov": ["-c:v", "qtrle", "-pix_fmt", "argb"],
+}
+
+
+@pytest.mark.parametrize("name", ALPHA)
+def test_a_videos_transparency_becomes_white_as_an_images_does(here, name):
+    alphas = np.repeat([255, 128, 0, 255], 3).astype(np.uint8)[:, None]
+    picture = np.hstack([np.array(COLOURS, np.uint8), alphas]).reshape(3, 4, 4).repeat(32, 0).repeat(32, 1)
+    raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", "128x96", "-r", "16", "-i", "-"]
+    ffmpeg(*raw, *ALPHA[name], name, data=picture.tobytes() * 6)
+    assert agree(name) == 6
+    Image.fromarray(picture).save("still.png")
+    (expected,) = read_frames("still.png")
+    for frame in read_frames("agreed.mp4"):
+        assert np.abs(patches(frame) - patches(expected)).max() <= 6
+
+
+@pytest.mark.parametrize("name", ["a.webp", "a.png", "a.tif", "gif.png"])
+def test_an_image_of_several_pictures_is_refused_with_what_to_do(here, name):
+    first, *rest = [Image.new("RGB", (16, 16), colour) for colour in COLOURS[:3]]
+    kind = {".webp": "WEBP", ".tif": "TIFF"}.get(Path(name).suffix, "GIF" if name == "gif.png" else "PNG")
+    first.save(name, kind, save_all=True, append_images=rest)
+    (problem,) = planned(f"concept,source\na,{name}\n")
+    assert f"{name}: holds 3 pictures, and an image is one; save the one that is meant as a PNG, or" in problem
+    with pytest.raises(InputError, match="holds 3 pictures"):
+        normalise_image(name, "out.png")
+
+
+def test_a_cameras_jpeg_with_a_preview_behind_it_is_its_photograph(here):
+    photograph, preview = (Image.new("RGB", (16, 16), colour) for colour in ("white", "black"))
+    photograph.save("a.jpg", "MPO", save_all=True, append_images=[preview])
+    with Image.open("a.jpg") as image:
+        assert image.n_frames == 2
+    assert planned("concept,source\na,a.jpg\n") == []
+    assert np.unique(read_frames("a.jpg")).tolist() == [255]
+
+
+MUTATED = {
+    "a.png": None,
+    "a.jpg": None,
+    "a.webp": None,
+    "a.mp4": ["-c:v", "libx264", "-g", "6"],
+    "a.webm": ["-c:v", "libvpx"],
+    "a.avi": ["-c:v", "mpeg4"],
+}
+
+
+def mutant(content: bytes, dice: random.Random) -> bytes:
+    """`content` cut off, with a piece taken out or doubled, or with some bytes changed, more often in its head."""
+    begin, length = dice.randrange(len(content)), dice.randrange(1, 64)
+    kind, changed = dice.randrange(6), bytearray(content)
+    if kind == 0:
+        return content[:begin]
+    if kind == 1:
+        return content[:begin] + content[begin + length :]
+    if kind == 2:
+        return content[: begin + length] + content[begin:]
+    for _ in range(dice.choice((1, 2, 8))):
+        changed[dice.randrange(dice.choice((len(content), min(400, len(content)))))] = dice.choice(
+            (0, 255, dice.randrange(256))
+        )
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("name", MUTATED)
+def test_a_damaged_file_is_refused_or_gives_as_many_frames_as_planning_counted(here, name):
+    if MUTATED[name]:
+        ffmpeg("-f", "lavfi", "-i", "testsrc2=s=48x32:r=10:d=1", *MUTATED[name], name)
+    else:
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)).save(name)
+    whole, dice = Path(name).read_bytes(), random.Random(name)
+    for _ in range(12):
+        Path(name).write_bytes(mutant(whole, dice))
+        fps = dice.choice((None, 16))
+        try:
+            left = probe(name).frames if media_kind(name) == "image" else frames_left(name, 8, fps=fps)
+        except InputError as problem:
+            assert name in str(problem)
+            continue
+        if media_kind(name) == "image":
+            normalise_image(name, "made.png")
+        elif left:
+            trim(name, "made.mp4", left, fps=fps)
+            assert len(read_frames("made.mp4")) == left

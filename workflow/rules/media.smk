@@ -23,7 +23,7 @@ rule trim:
             still=of_image,
         ),
     shell:
-        'python "$BICO_SCRIPTS"/trim.py --source {input.source:q} --output {output.clip:q}'
+        'python "$BICO_SCRIPTS"/trim.py --source={input.source:q} --output {output.clip:q}'
         " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
 
 
