@@ -15,7 +15,6 @@ from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HTTPError
 from huggingface_hub.hf_api import RepoSibling
 from huggingface_hub.utils import filter_repo_objects
-from huggingface_hub.utils import tqdm as hub_progress
 from tqdm import tqdm
 
 from bico import InputError
@@ -35,6 +34,7 @@ from bico.weights import (
 )
 
 log = logging.getLogger(__name__)
+logging.getLogger("httpx2").setLevel(logging.WARNING)  # the hub's client tells of each request
 
 # What of a repository a component needs, as the hub lists it, by its path in the component's folder.
 Listing = dict[str, RepoSibling]
@@ -152,8 +152,8 @@ def _show_sizes(
     begun = _bytes(model.weights.glob("*/.cache/huggingface/download/**/*.incomplete"))
     if total - begun > free:
         raise InputError(
-            f"{model.weights}: its disk has {_in_bytes(free)} free, the download needs {_in_bytes(total)}; make room, or name a"
-            " folder on another disk: --config weights=FOLDER"
+            f"{model.weights}: its disk has {_in_bytes(free)} free, the download needs {_in_bytes(total)}; make room,"
+            " or name a folder on another disk: --config weights=FOLDER"
         )
 
 
@@ -194,8 +194,8 @@ def _build(components: list[Component]) -> list[str]:
     return problems
 
 
-class _Progress(hub_progress):
-    """The hub's bars; in a log file they speak every 30 s only."""
+class _Progress(tqdm):
+    """For the hub's client, whose own bars are silent in a log file: every 30 s there."""
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **{"mininterval": 0.2 if sys.stderr.isatty() else 30, **options})
@@ -228,9 +228,9 @@ def _take(model: ModelFile, component: Component, listing: Listing | None) -> No
         try:
             stamps = {path.name: stamp(path) for path in needed_files(component.folder)}
             files = _read(model, component)
-        except InputError:
-            target.unlink(missing_ok=True)
-            raise
+        except (InputError, OSError) as problem:
+            target.unlink(missing_ok=True)  # it is of other files
+            raise problem if isinstance(problem, InputError) else InputError(str(problem)) from None
     manifest = {"component": component.name, **origin(component), "files": files}
     if component.repo:
         manifest["folder"] = Path(os.path.relpath(component.folder, target.parent)).as_posix()
