@@ -1,12 +1,30 @@
 """A component of a model, as a stage is given it: by its folder, or by the manifest of its weights."""
 
 import argparse
+import hashlib
 import json
 import os
 from pathlib import Path
 
 from bico import InputError
-from bico.provenance import file_digest
+from bico.provenance import canonical
+
+
+def read_manifest(path: str | Path) -> dict:
+    """The manifest of a component's weights: where they are from, and each file's size and SHA-256. Raises InputError
+    where it is missing or damaged."""
+    path = Path(path)
+    again = "get the weights with `snakemake weights --cores 1`"
+    if not path.is_file():
+        raise InputError(f"{path}: no such manifest of weights; {again}")
+    try:
+        content = json.loads(path.read_text("utf-8"))
+        for file in content["files"].values():
+            int(file["size"]), str(file["sha256"])
+        str(content.get("folder") or content["path"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        raise InputError(f"{path}: not a manifest of weights; {again}") from None
+    return content
 
 
 def component_folder(path: str | Path) -> Path:
@@ -14,9 +32,7 @@ def component_folder(path: str | Path) -> Path:
     path = Path(path)
     if path.suffix != ".json":
         return path
-    if not path.is_file():
-        raise InputError(f"{path}: no such manifest of weights; get the weights with `snakemake weights --cores 1`")
-    content = json.loads(path.read_text("utf-8"))
+    content = read_manifest(path)
     return Path(os.path.normpath(path.parent / content["folder"])) if "folder" in content else Path(content["path"])
 
 
@@ -28,14 +44,23 @@ def component_argument(text: str) -> Path:
         raise argparse.ArgumentTypeError(str(problem)) from None
 
 
+def component_digest(manifest: str | Path) -> str:
+    """What a component is, to compare it by: a SHA-256 over its files' names and contents. Where they lie, where they
+    came from and their dates do not count. Given its folder instead, that is all there is to say."""
+    if Path(manifest).suffix != ".json":
+        return Path(manifest).as_posix()
+    contents = {name: file["sha256"] for name, file in read_manifest(manifest)["files"].items()}
+    return hashlib.sha256(canonical(contents).encode()).hexdigest()
+
+
 def component_id(manifest: str | Path) -> dict:
-    """Who a component is, from the manifest of its weights: its origin and a digest of its files; for the metadata of
-    what is made with it. Given its folder instead, that is all there is to say."""
+    """Who a component is, for the metadata of what is made with it: its `component_digest`, and its origin, which
+    nothing is compared by: a local folder, or a repository of the hub, `verified` against its digests or not."""
     if Path(manifest).suffix != ".json":
         return {"path": Path(manifest).as_posix()}
-    content = json.loads(Path(manifest).read_text("utf-8"))
+    content = read_manifest(manifest)
     origin = {key: value for key, value in content.items() if key not in ("files", "folder")}
-    return origin | {"manifest_sha256": file_digest(manifest)}
+    return origin | {"sha256": component_digest(manifest)}
 
 
 def vae_factors(config: dict) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from bico import InputError
 from bico.grammar import ID, GrammarError, Piece, parse
 from bico.phrases import A_PHRASE, bad_phrases, shown
 from bico.settings import ModelFile, size_problems
-from bico.tokens import PromptTokenizer
+from bico.tokens import readable_tokenizer
 from bico.video import SHORT, frames_left, media_kind, parse_start, probe
 
 CONCEPT_COLUMNS = ("concept", "source", "start", "fps", "short", "spatial", "temporal", "binder")
@@ -128,7 +128,7 @@ def model_problems(manifest: Manifest, compositions: str | Path, model: ModelFil
     """
     problems = [f"{model.path}, {problem}" for problem in size_problems(model, model.frames)]
     folder = model.components["tokenizer"].folder
-    tokenizer = PromptTokenizer(folder) if (folder / "tokenizer.json").is_file() else None
+    tokenizer = readable_tokenizer(folder)
     frames_said = {frames: list(size_problems(model, frames)) for frames in _frames_of(manifest) - {model.frames}}
     for composition in manifest.compositions.values():
         where = f"{compositions}, row {composition.row}"

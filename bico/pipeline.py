@@ -52,14 +52,18 @@ class Pipeline:
 
     def require_weights(self) -> None:
         """Raises InputError when weights that this configuration needs are missing, with the command that gets them."""
-        needed = ("transformer", "vae", "text_encoder", "tokenizer") + (("vlm",) if self.needs_vlm else ())
-        if missing := missing_weights(self.model, needed):
+        if missing := missing_weights(self.model, self.needed_components()):
             raise InputError(
                 f"weights of model '{self.model.name}' ({self.model.path}) are missing:",
                 *(f"  {line}" for line in missing),
                 f"Get them with: snakemake weights --cores 1 --config model={self.model.path}"
                 f" weights={self.model.weights}",
+                "and this run's other options for its configuration, which say what is needed",
             )
+
+    def needed_components(self) -> tuple[str, ...]:
+        """The components of the model that this configuration needs: the language model only where it is asked."""
+        return ("transformer", "vae", "text_encoder", "tokenizer", *(("vlm",) if self.needs_vlm else ()))
 
     @cached_property
     def needs_vlm(self) -> bool:

@@ -132,9 +132,12 @@ class ModelFile:
         return self.weights / "manifests" / self.name / f"{component}.json"
 
     def config(self, component: str) -> dict | None:
-        """A component's own config.json, None while its weights are missing."""
-        path = self.components[component].folder / "config.json"
-        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+        """A component's own config.json; None while it is missing, or damaged, as `snakemake weights` says."""
+        try:
+            content = json.loads((self.components[component].folder / "config.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return content if isinstance(content, dict) else None
 
 
 def load_model(path: str | Path, weights: str | Path) -> ModelFile:
@@ -156,7 +159,10 @@ def size_problems(model: ModelFile, frames: int) -> Iterator[str]:
     vae, transformer = model.config("vae"), model.config("transformer")
     if vae is None or transformer is None:
         return
-    (patch_frames, *patch), (temporal, spatial) = transformer["patch_size"], vae_factors(vae)
+    try:
+        (patch_frames, *patch), (temporal, spatial) = transformer.get("patch_size", (1, 2, 2)), vae_factors(vae)
+    except (TypeError, ValueError):
+        return  # not such a model's; `snakemake weights` says so
     for name, size, unit in zip(("height", "width"), (model.height, model.width), patch, strict=True):
         if size % (spatial * unit):
             yield f"{name}: {size} is not a multiple of {spatial * unit}, the VAE's {spatial} times the patch's {unit}"

@@ -35,11 +35,16 @@ class PromptTokenizer:
         for name in ("tokenizer.json", "tokenizer_config.json"):
             if not (folder / name).is_file():
                 raise InputError(f"{folder}: not a tokenizer folder, '{name}' is missing")
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        try:
+            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+            end = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))["eos_token"]
+            self.end = self._tokenizer.token_to_id(end if isinstance(end, str) else end["content"])
+        except Exception as problem:  # the tokenizers library raises nothing narrower
+            raise InputError(f"{folder}: its tokenizer cannot be read: {problem!r}") from None
+        if self.end is None:
+            raise InputError(f"{folder / 'tokenizer.json'}: its vocabulary lacks the end-of-text token {end!r}")
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
-        end = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))["eos_token"]
-        self.end = self._tokenizer.token_to_id(end if isinstance(end, str) else end["content"])
 
     def tokenise(self, pieces: list[Piece]) -> Tokens:
         """Pieces are tokenised apart, without special tokens, and joined, as in the released code; then end-of-text."""
@@ -58,3 +63,11 @@ class PromptTokenizer:
         """A plain text as one free piece; an empty text is the end-of-text token alone."""
         cleaned = clean(text)
         return self.tokenise([Piece(cleaned)] if cleaned else [])
+
+
+def readable_tokenizer(folder: str | Path) -> PromptTokenizer | None:
+    """The tokenizer of a folder; None while it is missing, or damaged, as `snakemake weights` says."""
+    try:
+        return PromptTokenizer(folder)
+    except InputError:
+        return None

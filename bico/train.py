@@ -28,7 +28,7 @@ from bico.binder import BinderSpec, ConceptBinder
 from bico.binding import BlockwiseTransformer, bind, training_prompt
 from bico.checkpoint import load_binder, save_binder
 from bico.command import progress
-from bico.components import component_folder, component_id
+from bico.components import component_digest, component_folder, component_id
 from bico.devices import pick_device, pick_dtype
 from bico.files import atomic, write_text
 from bico.noise import draw_steps, loss_weights, phase_probabilities, shift_sigma, training_sigmas
@@ -108,7 +108,7 @@ def train(
         "dtype": str(dtype).removeprefix("torch."),
     }
     is_main = accelerator.is_main_process
-    made_from = {"settings": settings, "inputs": hashes, "model": component_id(transformer), **made_by}
+    made_from = {"settings": settings, "inputs": hashes, "model": component_digest(transformer), **made_by}
     with hold(made_from, output, log_file) if is_main else nullcontext() as run:
         (run,) = broadcast_object_list([run])
         if run is None:
@@ -139,7 +139,8 @@ def train(
         # -- save
         if is_main:
             write_text(log_file, str(journal))
-            save_binder(output, binder, {"concept": settings["concept"], "stage": settings["stage"], **made_from})
+            of = {"concept": settings["concept"], "stage": settings["stage"], "model": component_id(transformer)}
+            save_binder(output, binder, {**made_from, **of})
 
 
 class _Stage:

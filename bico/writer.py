@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from bico import InputError
-from bico.components import component_folder, component_id
+from bico.components import component_digest, component_folder
 from bico.files import write_json
 from bico.phrases import Phrases, keeps_phrases, read_phrases, required_phrases
 from bico.prompts import write_prompts
@@ -39,8 +39,8 @@ def write_training_prompts(
 
     device = pick_device(compute["device"])
     dtype = pick_dtype(settings.get("dtype", "auto"), device)
-    files = {"media": file_digest(media), "phrases": file_digest(phrases), "vlm": component_id(vlm)}
-    files["tokenizer"] = tokenizer and component_id(tokenizer)
+    files = {"media": file_digest(media), "phrases": file_digest(phrases), "vlm": component_digest(vlm)}
+    files["tokenizer"] = tokenizer and component_digest(tokenizer)
     by = {"code": code_digest(ROOT / "scripts" / "prompts.py"), "versions": versions(*PACKAGES["prompts"])}
     with hold({"settings": settings, "on": [device.type, str(dtype)], **files, **by}, output, report) as run:
         if run is not None:

@@ -1,14 +1,15 @@
 rule weights:
     log:
         f"{RESULTS}/logs/weights.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/weights.tsv"
-    # Without declared outputs, so that no other target ever starts a download by itself.
+    # Without declared outputs, so that no other target ever starts a download by itself, and so that it looks every
+    # time: a benchmark would count as an output.
     localrule: True
     conda:
         "../../environment.yml"
     params:
         model=pipeline.model.path.as_posix(),
         folder=pipeline.model.weights.as_posix(),
+        components=pipeline.needed_components(),
     shell:
-        "python scripts/weights.py --model {params.model:q} --weights {params.folder:q} 2>&1 | keep_log {log:q}"
+        "python scripts/weights.py --model {params.model:q} --weights {params.folder:q}"
+        " --components {params.components:q} 2>&1 | keep_log {log:q}"
