@@ -34,7 +34,7 @@ PROMPTS, AGAIN = OVERLAY["prompts"]["count"], OVERLAY["prompts"]["attempts"]
 def test_weights_copied_from_elsewhere_are_adopted_without_a_network(project):
     manifests = project / "resources" / "weights" / "manifests" / "wan2.1-t2v-1.3b"
     run(project, "weights", "--cores", "1", "--configfile", "config/wan2.1-t2v-1.3b.yaml")
-    named = {path.stem: json.loads(path.read_text("utf-8")) for path in manifests.glob("*.json")}
+    named = {path.stem: json.loads(path.read_text("utf-8")) for path in manifests.glob("[!.]*.json")}
     assert named.keys() == {"transformer", "vae", "text_encoder", "tokenizer", "vlm"}
     assert {"chat_template.json", "tokenizer_config.json"} <= named["vlm"]["files"].keys()
     assert len([file for file in named["transformer"]["files"] if file.endswith(".safetensors")]) == 2
