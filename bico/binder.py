@@ -1,28 +1,9 @@
 """The binder: Eq. 2 and Eq. 3 of the paper, and a concept's set of them."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
-
-@dataclass(frozen=True)
-class BinderSpec:
-    """What a concept's binders are made of.
-
-    dim: D. blocks: N. dual: has the temporal branch and gate of Eq. 3. absorbent: number of absorbent tokens, A.
-    per_block: has a binder for each block besides the global one.
-    gate: `zero`, tanh of a zero-initialised linear, 0 at the start (paper); `softmax`, over its one logit, so
-    always 1 (release). gate_weighs: the branch that g multiplies, `temporal` (paper, Eq. 3) or `spatial` (release).
-    """
-
-    dim: int
-    blocks: int
-    dual: bool = False
-    absorbent: int = 1
-    per_block: bool = True
-    gate: str = "zero"
-    gate_weighs: str = "temporal"
+from bico.layout import BinderSpec
 
 
 def expert(dim: int) -> nn.Sequential:
