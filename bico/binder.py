@@ -6,9 +6,10 @@ from torch import nn
 from bico.layout import BinderSpec
 
 
-def expert(dim: int) -> nn.Sequential:
-    """MLP(p): [..., D] -> [..., D]."""
-    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim), nn.LayerNorm(dim))
+def expert(dim: int, inner: int) -> nn.Sequential:
+    """MLP(p): [..., D] -> [..., D], through a hidden layer of width `inner`."""
+    first, second = nn.Linear(dim, inner), nn.Linear(inner, dim)
+    return nn.Sequential(nn.LayerNorm(dim), first, nn.GELU(), second, nn.LayerNorm(dim))
 
 
 class Binder(nn.Module):
@@ -20,10 +21,10 @@ class Binder(nn.Module):
     def __init__(self, spec: BinderSpec):
         super().__init__()
         self.spec = spec
-        self.spatial = expert(spec.dim)
+        self.spatial = expert(spec.dim, spec.inner_width)
         self.gamma = nn.Parameter(torch.zeros(1))
         if spec.dual:
-            self.temporal = expert(spec.dim)
+            self.temporal = expert(spec.dim, spec.inner_width)
             self.gate = nn.Sequential(nn.LayerNorm(spec.dim), nn.Linear(spec.dim, 1))
             nn.init.zeros_(self.gate[1].weight)
             nn.init.zeros_(self.gate[1].bias)

@@ -9,6 +9,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from bico import InputError
 from bico.binder import ConceptBinder
 from bico.files import atomic
 from bico.layout import FORMAT, FORMAT_VERSION, read_layout, released_name
@@ -50,11 +51,16 @@ def export_released(path: str | Path, binders: list[ConceptBinder]) -> None:
     The layout has no place for two things, and the log says so where they matter: the released code's gate is always 1
     on the spatial branch, so it leaves out what another gate lets through of the temporal one; and it knows one
     absorbent token, in the place of end-of-text, which matters for training on alone. Missing per-block binders are
-    written as untrained ones, the identity.
+    written as untrained ones, the identity. It knows MLPs of the model's own width alone: InputError for others.
     """
     tensors = {}
     for k, binder in enumerate(binders):
         suffix = f"_{k}" if len(binders) > 1 else ""
+        if binder.spec.inner_width != binder.spec.dim:
+            raise InputError(
+                f"{path}: source {k} has an inner width of {binder.spec.inner_width}; the released layout knows the"
+                f" model's alone, {binder.spec.dim}"
+            )
         if binder.spec.dual and (binder.spec.gate, binder.spec.gate_weighs) != ("softmax", "spatial"):
             log.warning("source %d: the released code will ignore the temporal branch, since its gate is always 1", k)
         if not binder.spec.per_block:

@@ -38,6 +38,7 @@ _ALLOWED = {
     "per_block": "true or false",
     "gate": "zero, softmax",
     "gate_weighs": "temporal, spatial",
+    "inner": "a whole number of at least 0",
 }
 
 Shapes = dict[str, tuple[int, ...]]
@@ -51,6 +52,7 @@ class BinderSpec:
     per_block: has a binder for each block besides the global one.
     gate: `zero`, tanh of a zero-initialised linear, 0 at the start (paper); `softmax`, over its one logit, so
     always 1 (release). gate_weighs: the branch that g multiplies, `temporal` (paper, Eq. 3) or `spatial` (release).
+    inner: the width between the two linear layers of an MLP; 0 is D (paper, release).
     """
 
     dim: int
@@ -60,6 +62,11 @@ class BinderSpec:
     per_block: bool = True
     gate: str = "zero"
     gate_weighs: str = "temporal"
+    inner: int = 0
+
+    @property
+    def inner_width(self) -> int:
+        return self.inner or self.dim
 
 
 def shapes(spec: BinderSpec) -> Shapes:
@@ -116,9 +123,9 @@ def released_name(name: str, suffix: str) -> str:
 
 
 def _binder_shapes(spec: BinderSpec) -> Shapes:
-    d = spec.dim
-    mlp = {"0.weight": (d,), "0.bias": (d,), "1.weight": (d, d), "1.bias": (d,)}
-    mlp |= {"3.weight": (d, d), "3.bias": (d,), "4.weight": (d,), "4.bias": (d,)}
+    d, inner = spec.dim, spec.inner_width
+    mlp = {"0.weight": (d,), "0.bias": (d,), "1.weight": (inner, d), "1.bias": (inner,)}
+    mlp |= {"3.weight": (d, inner), "3.bias": (d,), "4.weight": (d,), "4.bias": (d,)}
     found = {"gamma": (1,), **{f"spatial.{name}": shape for name, shape in mlp.items()}}
     if spec.dual:
         found |= {f"temporal.{name}": shape for name, shape in mlp.items()}
@@ -196,7 +203,7 @@ def _is_allowed(name: str, kind: type, value) -> bool:
         return False
     if kind is str:
         return value in _ALLOWED[name].split(", ")
-    return kind is bool or value >= (name != "absorbent")
+    return kind is bool or value >= (name in ("dim", "blocks"))
 
 
 def _short(value) -> str:

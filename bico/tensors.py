@@ -1,8 +1,9 @@
 """Tensors in files: read with their names checked, never with a NaN or an infinity in them; and the state of a run."""
 
+import contextlib
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -47,39 +48,36 @@ def save_state(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
             path.replace(previous_state(path))
 
 
-def load_state(path: Path, take: Callable[[dict[str, torch.Tensor]], None]) -> bool:
-    """Hands the last state that is good to `take`; False if there is none. A damaged one, which cannot be read or which
-    `take` raises InputError for, is set aside under the suffix .damaged, and the log says so."""
+def load_state(path: Path, like: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor] | None:
+    """The last state that is good, None if there is none. A damaged one, which cannot be read or has other names,
+    shapes or dtypes than `like`, is set aside under the suffix .damaged, and the log says so."""
     for candidate in (path, previous_state(path)):
         if not candidate.is_file():
             continue
         try:
-            take(load_tensors(candidate, advice=""))
+            tensors = load_tensors(candidate, advice="")
+            _require_like(candidate, tensors, like)
         except InputError as problem:
-            set_aside(candidate, str(problem))
+            damaged = candidate.with_name(f"{candidate.name}.damaged")
+            with contextlib.suppress(FileNotFoundError):  # another process of this run was first
+                candidate.replace(damaged)
+            log.warning("%s: damaged, set aside as %s", problem, damaged.name)
         else:
-            return True
-    return False
+            log.info("going on from %s", candidate)
+            return tensors
+    return None
 
 
 def previous_state(path: Path) -> Path:
     return path.with_name(f"previous_{path.name}")
 
 
-def require_like(where: str, tensors: Mapping[str, torch.Tensor], like: Mapping[str, torch.Tensor]) -> None:
-    """Raises InputError unless the tensors have the names, shapes and dtypes of others."""
+def _require_like(where: Path, tensors: Mapping[str, torch.Tensor], like: Mapping[str, torch.Tensor]) -> None:
     if tensors.keys() != like.keys():
         raise InputError(f"{where}: '{min(tensors.keys() ^ like.keys())}' is missing or not expected")
     for name, tensor in tensors.items():
         if (tensor.shape, tensor.dtype) != (like[name].shape, like[name].dtype):
             raise InputError(f"{where}: '{name}' is {_kind(tensor)}, expected {_kind(like[name])}")
-
-
-def set_aside(path: Path, problem: str) -> None:
-    """Renames a damaged file, so that the work goes on without it."""
-    damaged = path.with_name(f"{path.name}.damaged")
-    path.replace(damaged)
-    log.warning("%s; damaged, so it is set aside as %s and the work goes on without it", problem, damaged.name)
 
 
 def _kind(tensor: torch.Tensor) -> str:

@@ -89,6 +89,19 @@ def load_text_projection(folder: str | Path, device: torch.device, dtype: torch.
     return projection.to(device, dtype).eval().requires_grad_(False)
 
 
+def transformer_bytes(folder: str | Path, dtype: torch.dtype) -> int:
+    """Bytes of a transformer's weights when it is loaded, from its config; diffusers keeps a few of them in float32."""
+    with init_empty_weights():
+        empty = WanTransformer3DModel.from_config(transformer_config(folder))
+    precise = set(empty._keep_in_fp32_modules or ())
+    size = {name: 4 if precise & set(name.split(".")) else dtype.itemsize for name, _ in empty.named_parameters()}
+    return sum(size[name] * parameter.numel() for name, parameter in empty.named_parameters())
+
+
+def transformer_config(folder: str | Path) -> dict:
+    return WanTransformer3DModel.load_config(_checked(folder), local_files_only=True)
+
+
 def transformer_shape(folder: str | Path) -> tuple[int, int]:
     """D and N of a transformer, from its config."""
     config = json.loads((_checked(folder) / "config.json").read_text("utf-8"))
