@@ -1,33 +1,15 @@
 """The binder: Eq. 2 and Eq. 3 of the paper, and a concept's set of them."""
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
-
-@dataclass(frozen=True)
-class BinderSpec:
-    """What a concept's binders are made of.
-
-    dim: D. blocks: N. dual: has the temporal branch and gate of Eq. 3. absorbent: number of absorbent tokens, A.
-    per_block: has a binder for each block besides the global one.
-    gate: `zero`, tanh of a zero-initialised linear, 0 at the start (paper); `softmax`, over its one logit, so
-    always 1 (release). gate_weighs: the branch that g multiplies, `temporal` (paper, Eq. 3) or `spatial` (release).
-    """
-
-    dim: int
-    blocks: int
-    dual: bool = False
-    absorbent: int = 1
-    per_block: bool = True
-    gate: str = "zero"
-    gate_weighs: str = "temporal"
+from bico.layout import BinderSpec
 
 
-def expert(dim: int) -> nn.Sequential:
-    """MLP(p): [..., D] -> [..., D]."""
-    return nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim), nn.LayerNorm(dim))
+def expert(dim: int, inner: int) -> nn.Sequential:
+    """MLP(p): [..., D] -> [..., D], through a hidden layer of width `inner`."""
+    first, second = nn.Linear(dim, inner), nn.Linear(inner, dim)
+    return nn.Sequential(nn.LayerNorm(dim), first, nn.GELU(), second, nn.LayerNorm(dim))
 
 
 class Binder(nn.Module):
@@ -39,10 +21,10 @@ class Binder(nn.Module):
     def __init__(self, spec: BinderSpec):
         super().__init__()
         self.spec = spec
-        self.spatial = expert(spec.dim)
+        self.spatial = expert(spec.dim, spec.inner_width)
         self.gamma = nn.Parameter(torch.zeros(1))
         if spec.dual:
-            self.temporal = expert(spec.dim)
+            self.temporal = expert(spec.dim, spec.inner_width)
             self.gate = nn.Sequential(nn.LayerNorm(spec.dim), nn.Linear(spec.dim, 1))
             nn.init.zeros_(self.gate[1].weight)
             nn.init.zeros_(self.gate[1].bias)

@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from bico import InputError
 from bico.files import atomic
+from bico.tensors import load_tensors, require_finite
 
 FORMAT = "bico-bound-prompt"
 
@@ -26,9 +27,10 @@ def save_bound_prompt(
     path: str | Path, prompts: torch.Tensor, rows: torch.Tensor, bound: torch.Tensor, header: dict
 ) -> None:
     """prompts: p of the prompt and of the negative prompt, [2, L, D]; rows: positions of the owned tokens, [n]; bound:
-    those tokens for each block, [N, n, D]. header: JSON values."""
+    those tokens for each block, [N, n, D]. header: JSON values. InputError if a number is none."""
     tensors = {"prompt": prompts[0], "negative": prompts[1], "rows": rows, "bound": bound}
     contiguous = {name: value.cpu().contiguous() for name, value in tensors.items()}
+    require_finite(path, contiguous)
     with atomic(path) as part:
         save_file(contiguous, part, metadata={FORMAT: json.dumps(header, sort_keys=True, ensure_ascii=False)})
 
@@ -38,14 +40,19 @@ def read_header(path: str | Path) -> dict:
     try:
         with safe_open(path, "pt") as file:
             return json.loads((file.metadata() or {})[FORMAT])
-    except (OSError, SafetensorError, KeyError) as problem:
+    except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as problem:
         raise InputError(f"{path}: not a bound prompt, as scripts/compose.py writes them ({problem})") from None
 
 
 def load_bound_prompt(path: str | Path) -> BoundPrompt:
-    """Reads what `save_bound_prompt` wrote: only owned tokens differ between the blocks."""
-    with safe_open(path, "pt") as file:
-        prompt, negative, rows, bound = (file.get_tensor(name) for name in ("prompt", "negative", "rows", "bound"))
+    """Reads what `save_bound_prompt` wrote: only owned tokens differ between the blocks. Raises InputError."""
+    names = ("prompt", "negative", "rows", "bound")
+    tensors = load_tensors(path, *names)
+    prompt, negative, rows, bound = (tensors[name] for name in names)
+    whole = prompt.ndim == 2 and negative.shape == prompt.shape and rows.ndim == 1
+    if not whole or bound.shape[1:] != (len(rows), prompt.shape[1]) or not (rows < len(prompt)).all():
+        shapes = ", ".join(f"'{name}' {list(tensors[name].shape)}" for name in names)
+        raise InputError(f"{path}: its tensors do not fit together: {shapes}")
     blocks = len(bound)
     contexts = prompt.expand(blocks, *prompt.shape).index_copy(1, rows, bound)[:, None]
     return BoundPrompt(contexts, negative.expand(blocks, 1, *negative.shape))

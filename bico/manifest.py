@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bico import InputError
 from bico.grammar import ID, GrammarError, Piece, parse
+from bico.layout import read_layout
 from bico.phrases import A_PHRASE, bad_phrases, shown
 from bico.settings import ModelFile, size_problems
 from bico.tokens import readable_tokenizer
@@ -104,6 +105,7 @@ def load_manifest(concepts: str | Path, compositions: str | Path, model: ModelFi
     manifest = Manifest(concept_rows, composition_rows)
     if thorough:
         problems += model_problems(manifest, compositions, model) + media_problems(manifest, concepts, model)
+        problems += binder_problems(manifest, concepts, model)
     if problems:
         raise InputError(*problems)
     return manifest
@@ -144,6 +146,22 @@ def model_problems(manifest: Manifest, compositions: str | Path, model: ModelFil
                 for field, length in lengths.items()
                 if length > model.text_length
             ]
+    return problems
+
+
+def binder_problems(manifest: Manifest, concepts: str | Path, model: ModelFile) -> list[str]:
+    """Reads the header of every binder file that is given: it must hold a binder, and one for this model."""
+    problems, config = [], model.config("transformer") or {}
+    try:
+        dim, blocks = config["num_attention_heads"] * config["attention_head_dim"], config["num_layers"]
+    except KeyError:  # not there yet
+        dim = blocks = None
+    for concept in manifest.concepts.values():
+        try:
+            if concept.binder and Path(concept.binder).is_file():
+                read_layout(concept.binder, dim, blocks, concept.binder_source)
+        except InputError as found:
+            problems += [f"{concepts}, row {concept.row}, binder: {problem}" for problem in found.problems]
     return problems
 
 

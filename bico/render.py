@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
-from safetensors.torch import load_file, save_file
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
 
 from bico.binding import BlockwiseTransformer
 from bico.boundprompt import load_bound_prompt, read_header
 from bico.command import progress
 from bico.components import component_folder, component_id, vae_factors
-from bico.files import atomic, write_json
+from bico.files import write_json
 from bico.provenance import PACKAGES, ROOT, code_digest, commit, file_digest, versions
 from bico.runs import hold, until_stopped
+from bico.tensors import load_state, require_finite, save_state
 from bico.video import write_image, write_video
 from bico.wan import decode_video, load_transformer, load_vae, release
 
@@ -78,9 +78,9 @@ def render(
     with hold(made_by, output, made) as run:
         if run is None:
             return
-        latents = _Latents(run / "latents.safetensors")
+        latents = _Latents(run / "latents.safetensors", latent_shape(settings, transformer, vae), settings["seed"])
         if latents.done < settings["steps"]:
-            _denoise(latents, settings, bound_prompt, transformer, vae, device, dtypes[0], offload, checkpoint_minutes)
+            _denoise(latents, settings, bound_prompt, transformer, device, dtypes[0], offload, checkpoint_minutes)
         frames = decode_video(load_vae(vae, device, dtypes[1], settings.get("vae_tiling", False)), latents.value[0])
         if Path(output).suffix == ".png":
             write_image(output, frames[0])
@@ -90,32 +90,33 @@ def render(
 
 
 class _Latents:
-    """The latents of a run on the CPU, [1, C, F', H', W'], and how many steps they have behind them; in a file."""
+    """The latents of a run, [1, C, F', H', W'], from noise on, and how many steps they have behind them; in a file."""
 
-    def __init__(self, path: Path):
-        self.path, self.value, self.done = path, None, 0
-        if path.is_file():
-            content = load_file(path)
-            self.value, self.done = content["latents"], int(content["done"])
-            log.info("going on at step %d from %s", self.done, path)
+    def __init__(self, path: Path, shape: tuple[int, ...], seed: int):
+        self.path, self.done = path, 0
+        self.value = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        if saved := load_state(path, self._state()):
+            self.value, self.done = saved["latents"], int(saved["done"])
+            log.info("going on at step %d", self.done)
 
     def put(self, value: torch.Tensor) -> None:
+        """After a step. Raises InputError if it has made something else than numbers."""
         self.value, self.done = value, self.done + 1
+        require_finite(f"step {self.done}", {"latents": value}, "; try compute.dtype: float32, or other binders")
 
     def save(self) -> None:
-        with atomic(self.path) as part:
-            save_file({"latents": self.value.cpu(), "done": torch.tensor(self.done)}, part)
+        save_state(self.path, self._state())
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {"latents": self.value, "done": torch.tensor(self.done)}
 
 
 def _denoise(
-    latents: _Latents, settings: dict, bound_prompt, transformer, vae, device, dtype, offload: str, minutes: float
+    latents: _Latents, settings: dict, bound_prompt, transformer, device, dtype, offload: str, minutes: float
 ) -> None:
     """Takes the latents through the steps that are left; nothing else stays in memory."""
     prompt = load_bound_prompt(bound_prompt)
     model = BlockwiseTransformer(load_transformer(transformer, device, dtype, offload))
-    if latents.value is None:
-        shape = latent_shape(settings, model, vae)
-        latents.value = torch.randn(shape, generator=torch.Generator().manual_seed(settings["seed"]))
     contexts, negative = (context.to(device, dtype) for context in (prompt.contexts, prompt.negative))
     steps = (settings["steps"], settings["shift"], settings["guidance_scale"], latents.done)
     denoising = sample(model, latents.value.to(device), contexts, negative, *steps)
@@ -127,9 +128,9 @@ def _denoise(
     release()
 
 
-def latent_shape(settings: dict, model: BlockwiseTransformer, vae: str | Path) -> tuple[int, ...]:
+def latent_shape(settings: dict, transformer: str | Path, vae: str | Path) -> tuple[int, ...]:
     """[1, C, F', H', W'] of a video of the settings' size."""
     temporal, spatial = vae_factors(AutoencoderKLWan.load_config(vae, local_files_only=True))
     frames = (settings["frames"] - 1) // temporal + 1
-    channels = model.transformer.config.in_channels
+    channels = WanTransformer3DModel.load_config(transformer, local_files_only=True)["in_channels"]
     return (1, channels, frames, settings["height"] // spatial, settings["width"] // spatial)

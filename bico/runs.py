@@ -127,15 +127,19 @@ def _mark(fingerprint: str, outputs: list[Path]) -> str | None:
 class Journal:
     """A log of JSON objects, a line each, that outlives a kill: a line that was cut off does not count.
 
-    `keep` says which of the entries that are there already stay. Without a path nothing is written.
+    `keep` says which of the entries that are there already stay. Where the file is damaged otherwise, a copy of it is
+    set aside and its good lines stay. Without a path nothing is written.
     """
 
     def __init__(self, path: Path | None = None, keep: Callable[[dict], bool] = lambda entry: True):
         self.path = path
-        lines = path.read_text("utf-8").splitlines(keepends=True) if path and path.is_file() else []
-        self.entries = [
-            entry for entry in map(json.loads, (line for line in lines if line.endswith("\n"))) if keep(entry)
-        ]
+        *lines, _cut_off = path.read_bytes().split(b"\n") if path and path.is_file() else [b""]
+        kept = [_kept(line, keep) for line in lines]
+        self.entries = [entry for entry in kept if entry]
+        if damaged := kept.count(None):
+            aside = path.with_name(f"{path.name}.damaged")
+            shutil.copy(path, aside)
+            log.warning("%s: %d lines are damaged; set aside as %s, the others stay", path, damaged, aside.name)
         if path:
             write_text(path, str(self))
 
@@ -152,6 +156,15 @@ class Journal:
                     os.fsync(file.fileno())
             except OSError as problem:
                 raise (no_room(self.path) if is_full(self.path.parent, problem) else problem) from None
+
+
+def _kept(line: bytes, keep: Callable[[dict], bool]) -> dict | None:
+    """A journal's entry, empty if it is not to be kept, None if the line is damaged."""
+    try:
+        entry = json.loads(line.decode("utf-8"))
+        return None if not isinstance(entry, dict) else entry if keep(entry) else {}
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return None
 
 
 def until_stopped(

@@ -35,6 +35,7 @@ class Method:
     absorbent: str = "appended"
     absorbent_tokens: int = 1
     per_block: bool = True
+    inner_width: int = 0
     diversified: bool = True
     temporal_stage: bool = True
 

@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
-from safetensors.torch import load_file
 
 from bico import InputError
 from bico.binder import BinderSpec, ConceptBinder
@@ -30,13 +29,25 @@ from bico.checkpoint import load_binder, save_binder
 from bico.command import progress
 from bico.components import component_digest, component_folder, component_id
 from bico.devices import pick_device, pick_dtype
-from bico.files import atomic, write_text
+from bico.files import write_text
+from bico.memory import require_memory, training_need
 from bico.noise import draw_steps, loss_weights, phase_probabilities, shift_sigma, training_sigmas
+from bico.optimizer import AdamW
 from bico.provenance import PACKAGES, ROOT, code_digest, file_digest, versions
 from bico.runs import Journal, hold, until_stopped
-from bico.wan import load_embeds, load_transformer, pad_embeds, transformer_shape
+from bico.tensors import load_state, load_tensors, require_finite, save_state
+from bico.wan import (
+    load_embeds,
+    load_transformer,
+    pad_embeds,
+    transformer_bytes,
+    transformer_config,
+    transformer_shape,
+)
 
 log = logging.getLogger(__name__)
+CHECKPOINT = "checkpoint.safetensors"
+_ADVICE = "; try a lower training.learning_rate, or compute.dtype: float32"
 QUANTILES = tuple(k / 10 for k in range(1, 10))
 
 
@@ -114,11 +125,20 @@ def train(
         if run is None:
             return
         embeds = _read_prompts(settings, prompts)
+        media = _read_media(settings, latents, prompts, embeds)
+        spec, recomputes = _spec(settings, folder), compute.checkpoints_gradients(device)
+        need = training_need(
+            transformer_config(folder), transformer_bytes(folder, dtype), spec, media.shape, len(embeds),
+            settings["text_length"], settings["training"]["batch_size"] // accelerator.num_processes, dtype.itemsize,
+            recomputes,
+        )  # fmt: skip
+        if accelerator.is_local_main_process:
+            require_memory(need, device, compute.offload == "cpu", accelerator.num_processes, recomputes)
         model = BlockwiseTransformer(load_transformer(folder, device, dtype, compute.offload))
-        if compute.checkpoints_gradients(device):
+        if recomputes:
             model.transformer.enable_gradient_checkpointing()
-        examples = _load_examples(settings, latents, prompts, embeds, model, device)
-        binder = _new_binder(settings, examples, folder, start_from).to(device)
+        examples = _load_examples(settings, media, embeds, model, device)
+        binder = _new_binder(settings, examples, spec, start_from).to(device)
         stage = _Stage(settings, model, examples, binder, accelerator, device)
         first = stage.resume(run)
 
@@ -126,8 +146,9 @@ def train(
         journal = Journal(
             run / "log.jsonl" if is_main else None, keep=lambda entry: first and _finished(entry) <= first
         )
-        if first == 0:
+        if first == 0 or (is_main and not any("validation_base" in entry for entry in journal.entries)):
             journal.append({"step": 0, "validation_base": stage.validation_loss(bound=False)})
+        if first == 0:
             journal.append({"step": 0, "validation": stage.validation_loss()})
         name, quiet = f"{settings['concept']} stage {settings['stage']}", not accelerator.is_local_main_process
         bar = progress(range(first, stage.steps), name, "step", initial=first, total=stage.steps, disable=quiet)
@@ -138,6 +159,7 @@ def train(
 
         # -- save
         if is_main:
+            stage.require_finite()
             write_text(log_file, str(journal))
             of = {"concept": settings["concept"], "stage": settings["stage"], "model": component_id(transformer)}
             save_binder(output, binder, {**made_from, **of})
@@ -161,9 +183,7 @@ class _Stage:
         self.weights = loss_weights(self.method["loss_weight"], self.sigmas)
         alpha, beta = self.method["alpha"], self.method["beta"]
         self.draws = [phase_probabilities(self.method[f"phase{k}_noise"], alpha, beta) for k in (1, 2)]
-        self.optimizer = torch.optim.AdamW(
-            binder.parameters(), lr=self.learning_rate, weight_decay=training["weight_decay"]
-        )
+        self.optimizer = AdamW(binder.parameters(), lr=self.learning_rate, weight_decay=training["weight_decay"])
 
     def step(self, step: int) -> dict:
         """One optimiser step; returns what the log keeps of it."""
@@ -187,7 +207,7 @@ class _Stage:
             loss = self.accelerator.reduce(loss.detach(), "mean")
         norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(p.grad) for p in parameters]))
         if not math.isfinite(norm):
-            raise InputError(f"step {step}: the gradient is {norm.item()}; try a lower learning rate or float32")
+            raise InputError(f"step {step}: the gradient is {norm.item()}{_ADVICE}")
         self.optimizer.param_groups[0]["lr"] = self._learning_rate(step)
         self.optimizer.step()
         return {
@@ -218,6 +238,8 @@ class _Stage:
             contexts = bind(p, owner * bound, [self.binder], self.model.blocks)
             sigma = torch.tensor([shift_sigma(u, self.shift)], dtype=torch.float64)
             losses[str(u)] = self._squared_error(x_0, noise, sigma, contexts).item()
+        if not all(map(math.isfinite, losses.values())):
+            raise InputError(f"after {self.done} steps: the validation loss is {losses}{_ADVICE}")
         return losses
 
     def validates_after(self, step: int) -> bool:
@@ -233,20 +255,33 @@ class _Stage:
         """Saves all that the next steps depend on; the random draws depend on nothing but the seed."""
         if not self.accelerator.is_main_process:
             return
-        state = {"step": self.done, "binder": self.binder.state_dict(), "optimizer": self.optimizer.state_dict()}
-        with atomic(run / "checkpoint.pt") as part:
-            torch.save(state, part)
+        self.require_finite()
+        save_state(run / CHECKPOINT, self._state())
 
+    @torch.no_grad()
     def resume(self, run: Path) -> int:
-        """Takes a checkpoint up if there is one; returns the next step."""
-        path = run / "checkpoint.pt"
-        if not path.is_file():
+        """Takes the last good checkpoint up if there is one; returns the next step."""
+        mine = self._state()
+        saved = load_state(run / CHECKPOINT, mine)
+        if saved is None:
             return 0
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self.binder.load_state_dict(state["binder"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        log.info("resuming at step %d from %s", state["step"], path)
-        return state["step"]
+        self.done = int(saved["done"])
+        for name, value in mine.items():
+            value.copy_(saved[name])
+        log.info("resuming at step %d", self.done)
+        return self.done
+
+    def require_finite(self) -> None:
+        """Raises InputError if the last step has left a NaN or an infinity in the binder."""
+        require_finite(f"the binder after {self.done} steps", self.binder.state_dict(), _ADVICE)
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        """The binder's parameters, the optimiser's state of each, and how many steps are done."""
+        state = {"done": torch.tensor(self.done)}
+        for name, parameter in self.binder.named_parameters():
+            state[f"binder.{name}"] = parameter
+            state |= {f"optimizer.{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
+        return state
 
     def _contexts(self, prompts: torch.Tensor, lengths: torch.Tensor, phase: int) -> torch.Tensor:
         p, owner = training_prompt(prompts, lengths, self.binder.absorbent, self.method["absorbent"])
@@ -287,12 +322,18 @@ def _read_prompts(settings: dict, prompts: str | Path) -> list[torch.Tensor]:
     return embeds
 
 
-def _load_examples(settings: dict, latents, prompts, embeds, model: BlockwiseTransformer, device) -> Examples:
-    length, method = settings["text_length"], settings["method"]
-    tensors = load_file(latents)
-    media = tensors["frames"] if settings["data"] == "frames" else tensors["clip"][None]
+def _read_media(settings: dict, latents, prompts, embeds) -> torch.Tensor:
+    """The latents that are trained on, [M, C, F, H, W]."""
+    which = "frames" if settings["data"] == "frames" else "clip"
+    tensor = load_tensors(latents, which)[which]
+    media = tensor if which == "frames" else tensor[None]
     if len(media) not in (1, len(embeds)):
         raise InputError(f"{prompts}: {len(embeds)} prompts for {len(media)} frames of {latents}; each frame has one")
+    return media
+
+
+def _load_examples(settings: dict, media: torch.Tensor, embeds, model: BlockwiseTransformer, device) -> Examples:
+    length, method = settings["text_length"], settings["method"]
     with torch.no_grad():
         dtype = next(model.project_text.parameters()).dtype
         p = torch.cat([model.project(pad_embeds([e.to(device, dtype)], length)).float() for e in embeds])
@@ -301,21 +342,30 @@ def _load_examples(settings: dict, latents, prompts, embeds, model: BlockwiseTra
     return Examples(media.to(device), p, torch.tensor([len(e) for e in embeds]), trained_on, pairs)
 
 
-def _new_binder(settings: dict, examples: Examples, transformer, start_from) -> ConceptBinder:
-    """The binder at step 0. An absorbent token starts as what it replaces in the first prompt: padding is the same in
-    all of them, so with `appended` training begins at the base model."""
+def _spec(settings: dict, transformer) -> BinderSpec:
     method, (dim, blocks) = settings["method"], transformer_shape(transformer)
-    torch.manual_seed(settings["training"]["seed"])
     absorbent = 0 if method["absorbent"] == "none" else method["absorbent_tokens"]
     dual = settings["stage"] == 2
     gate = {"gate": method["gate"], "gate_weighs": method["gate_weighs"]} if dual else {}
-    binder = ConceptBinder(BinderSpec(dim, blocks, dual, absorbent, method["per_block"], **gate))
-    if dual:
+    return BinderSpec(dim, blocks, dual, absorbent, method["per_block"], **gate, inner=method["inner_width"])
+
+
+def _new_binder(settings: dict, examples: Examples, spec: BinderSpec, start_from) -> ConceptBinder:
+    """The binder at step 0. An absorbent token starts as what it replaces in the first prompt: padding is the same in
+    all of them, so with `appended` training begins at the base model."""
+    method = settings["method"]
+    torch.manual_seed(settings["training"]["seed"])
+    binder = ConceptBinder(spec)
+    if spec.dual:
         generator = _generator(settings["training"]["seed"], 4, 0)
-        binder.start_from(load_binder(start_from, dim, blocks)[0], method["temporal_start"], generator)
-    elif absorbent:
+        stage1, _ = load_binder(start_from, spec.dim, spec.blocks)
+        same = ("inner_width", "absorbent", "per_block")
+        if differing := [name for name in same if getattr(stage1.spec, name) != getattr(spec, name)]:
+            raise InputError(f"{start_from}: trained with other switches than stage 2: {', '.join(differing)}")
+        binder.start_from(stage1, method["temporal_start"], generator)
+    elif spec.absorbent:
         first = int(examples.lengths[0]) - (method["absorbent"] == "end_of_text")
-        binder.absorbent.data.copy_(examples.prompts[0, first : first + absorbent])
+        binder.absorbent.data.copy_(examples.prompts[0, first : first + spec.absorbent])
     return binder
 
 

@@ -21,6 +21,7 @@ from transformers import UMT5EncoderModel
 
 from bico import InputError
 from bico.files import atomic
+from bico.tensors import load_tensors, require_finite
 
 _MOST_SCORES = 2**27  # of plain attention: a quarter of a GB in bfloat16
 
@@ -84,7 +85,21 @@ def load_text_projection(folder: str | Path, device: torch.device, dtype: torch.
         with safe_open(shard, "pt") as file:
             tensors |= {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
     projection.load_state_dict(tensors, strict=True, assign=True)
+    require_finite(folder, {prefix + name: tensor for name, tensor in tensors.items()})
     return projection.to(device, dtype).eval().requires_grad_(False)
+
+
+def transformer_bytes(folder: str | Path, dtype: torch.dtype) -> int:
+    """Bytes of a transformer's weights when it is loaded, from its config; diffusers keeps a few of them in float32."""
+    with init_empty_weights():
+        empty = WanTransformer3DModel.from_config(transformer_config(folder))
+    precise = set(empty._keep_in_fp32_modules or ())
+    size = {name: 4 if precise & set(name.split(".")) else dtype.itemsize for name, _ in empty.named_parameters()}
+    return sum(size[name] * parameter.numel() for name, parameter in empty.named_parameters())
+
+
+def transformer_config(folder: str | Path) -> dict:
+    return WanTransformer3DModel.load_config(_checked(folder), local_files_only=True)
 
 
 def transformer_shape(folder: str | Path) -> tuple[int, int]:
@@ -103,19 +118,23 @@ def release() -> None:
 @torch.no_grad()
 def encode_video(vae: AutoencoderKLWan, frames: np.ndarray) -> torch.Tensor:
     """Frames uint8 [F, H, W, 3] to normalised latents [C, F', H', W'] in float32 on the CPU: the posterior's mode,
-    less the VAE's mean, over its standard deviation."""
+    less the VAE's mean, over its standard deviation. InputError if the VAE makes something else than numbers."""
     pixels = torch.from_numpy(frames).permute(3, 0, 1, 2)[None].to(vae.device, torch.float32) / 127.5 - 1
     latents = vae.encode(pixels.to(vae.dtype)).latent_dist.mode().float()
     mean, std = latent_statistics(vae, latents)
-    return ((latents - mean) / std)[0].cpu()
+    latents = ((latents - mean) / std)[0].cpu()
+    require_finite("the VAE", {"latents": latents}, _try_float32(vae))
+    return latents
 
 
 @torch.no_grad()
 def decode_video(vae: AutoencoderKLWan, latents: torch.Tensor) -> np.ndarray:
-    """Normalised latents [C, F', H', W'] to frames uint8 [F, H, W, 3]."""
+    """Normalised latents [C, F', H', W'] to frames uint8 [F, H, W, 3]. InputError if the VAE makes something else than
+    numbers: a NaN would be black."""
     latents = latents[None].to(vae.device, torch.float32)
     mean, std = latent_statistics(vae, latents)
     pixels = vae.decode((latents * std + mean).to(vae.dtype), return_dict=False)[0][0].float()
+    require_finite("the VAE", {"pixels": pixels}, _try_float32(vae))
     return ((pixels.clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 3, 0).cpu().numpy()
 
 
@@ -148,14 +167,18 @@ def pad_embeds(embeds: Sequence[torch.Tensor], text_length: int) -> torch.Tensor
 def save_embeds(path: str | Path, embeds: Sequence[torch.Tensor], prompts_sha256: str) -> None:
     """Writes prompt embeds [tokens, E] each, one behind the other, and in the metadata the digest of the prompts."""
     tensors = {"embeds": torch.cat(list(embeds)), "lengths": torch.tensor([len(prompt) for prompt in embeds])}
+    require_finite(path, tensors)
     with atomic(path) as part:
         save_file(tensors, part, metadata={"prompts_sha256": prompts_sha256})
 
 
 def load_embeds(path: str | Path) -> list[torch.Tensor]:
-    """The prompt embeds that `save_embeds` wrote, [tokens, E] each."""
-    with safe_open(path, "pt") as file:
-        return list(file.get_tensor("embeds").split(file.get_tensor("lengths").tolist()))
+    """The prompt embeds that `save_embeds` wrote, [tokens, E] each. Raises InputError."""
+    tensors = load_tensors(path, "embeds", "lengths")
+    embeds, lengths = tensors["embeds"], tensors["lengths"].tolist()
+    if embeds.ndim != 2 or sum(lengths) != len(embeds) or min(lengths, default=0) < 1:
+        raise InputError(f"{path}: embeds of shape {list(embeds.shape)} for prompts of {lengths} tokens")
+    return list(embeds.split(lengths))
 
 
 def latent_statistics(vae: AutoencoderKLWan, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -171,12 +194,17 @@ def _checked(folder: str | Path) -> Path:
     return Path(folder)
 
 
+def _try_float32(vae: AutoencoderKLWan) -> str:
+    return "" if vae.dtype == torch.float32 else "; try compute.vae_dtype: float32"
+
+
 def _load(kind, folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none"):
     dtype_argument = {"dtype" if kind is UMT5EncoderModel else "torch_dtype": dtype}
     folder = _checked(folder)
     model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **dtype_argument)
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
+    require_finite(folder, model.state_dict())
     model.eval().requires_grad_(False)
     if offload == "cpu" and device.type != "cpu":
         return cpu_offload(model, device)

@@ -157,14 +157,15 @@ def validation_of(inputs, given: dict, start) -> list[float]:
     """The validation loss of a stage-1 binder, through the training code's own validation."""
     from accelerate import Accelerator
 
-    from bico.train import _load_examples, _read_prompts, _Stage
+    from bico.train import _load_examples, _read_media, _read_prompts, _Stage
 
     folder = json.loads((inputs / "transformer.json").read_text())["path"]
     cpu = torch.device("cpu")
     model = BlockwiseTransformer(load_transformer(folder, cpu, torch.float32))
     prompts = inputs / "prompts.safetensors"
     embeds = _read_prompts(given, prompts)
-    examples = _load_examples(given, inputs / "latents.safetensors", prompts, embeds, model, cpu)
+    media = _read_media(given, inputs / "latents.safetensors", prompts, embeds)
+    examples = _load_examples(given, media, embeds, model, cpu)
     binder, _ = load_binder(start, D, N)
     return list(_Stage(given, model, examples, binder, Accelerator(cpu=True), cpu).validation_loss().values())
 
@@ -237,19 +238,19 @@ def test_a_run_killed_and_started_again_ends_with_the_same_bits_and_a_log_withou
     environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())  # sums in another order have other bits
     process = subprocess.Popen([sys.executable, *command(inputs, killed, given)], env=environment)
     deadline = time.monotonic() + 120
-    begun = "checkpoint.pt" if number == signal.SIGKILL else "log.jsonl"
+    begun = "checkpoint.safetensors" if number == signal.SIGKILL else "log.jsonl"
     while not [path for path in killed.glob(f".runs/*/*/{begun}") if path.stat().st_size > 4000]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait() == status
-    (checkpoint,) = killed.glob(".runs/*/*/checkpoint.pt")
-    reached = torch.load(checkpoint, weights_only=True)["step"]
+    (checkpoint,) = killed.glob(".runs/*/*/checkpoint.safetensors")
+    reached = load_file(checkpoint)["done"].item()
     assert 0 < reached < 150 and not (killed / "binder.safetensors").exists()
     resumed, log = run(inputs, killed, given)
     assert not changed(whole, resumed)
     assert [entry["step"] for entry in log if "loss" in entry] == list(range(150))
-    assert not list(killed.glob(".runs/*/*/checkpoint.pt"))
+    assert not list(killed.glob(".runs/*/*/checkpoint.safetensors"))
 
 
 def test_a_checkpoint_of_other_settings_is_never_resumed_and_goes_with_the_next_finished_run(inputs, tmp_path):
@@ -306,9 +307,9 @@ def test_two_processes_told_to_stop_save_together_and_go_on_to_the_losses_of_one
         time.sleep(0.02)
     first.send_signal(signal.SIGTERM)
     assert first.wait(120) != 0
-    (checkpoint,) = folder.glob(".runs/*/*/checkpoint.pt")
+    (checkpoint,) = folder.glob(".runs/*/*/checkpoint.safetensors")
     log = checkpoint.with_name("log.jsonl").read_text().splitlines()
-    assert 0 < torch.load(checkpoint, weights_only=True)["step"] == sum('"loss"' in line for line in log) < 40
+    assert 0 < load_file(checkpoint)["done"].item() == sum('"loss"' in line for line in log) < 40
     again = two_processes(inputs, folder, given)
     _, said = again.communicate(timeout=300)
     assert again.returncode == 0 and "resuming at step" in said

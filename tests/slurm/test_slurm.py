@@ -140,7 +140,7 @@ def in_training(project: Path, stage: int, concept: str) -> str:
     """The id of the job of a stage of training, when it has saved a checkpoint."""
     job = running(f"rule_bind_stage{stage}_wildcards_bico_{concept}")
     runs = project / "results" / "bico" / "binders" / concept / ".runs"
-    wait_for(lambda: list(runs.glob(f"stage{stage}.safetensors/*/checkpoint.pt")))
+    wait_for(lambda: list(runs.glob(f"stage{stage}.safetensors/*/checkpoint.safetensors")))
     return job
 
 
