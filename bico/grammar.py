@@ -24,6 +24,11 @@ ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 LARGEST_SCALE = 1000.0
 LONGEST_ID = 100  # it becomes a part of file names, which end at 255 bytes
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])", re.IGNORECASE)
+# What nobody sees and what turns the order of letters around, so that a text is not what it looks like. The joiners of
+# emoji and of scripts, and the marks of their direction, are fine.
+INVISIBLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffc\ufffe\uffff\ud800-\udfff]"
+)
 # No alternative can begin where another one ends, so every scan is linear. In turn: an escaped special character, a
 # special character, anything else.
 _PART = re.compile(r"\\([\[\]#|\\])|([\[\]#|])|([^\[\]#|\\]+|\\)")
@@ -50,15 +55,16 @@ def bad_id(name: str) -> str | None:
             f"'{shorten(name)}' has {len(name)} characters, allowed: at most {LONGEST_ID}, since files are named by it"
         )
     if not ID.fullmatch(name):
-        return f"found '{name}', allowed: letters, digits, '_' and, not first, '-'"
+        return f"found '{shorten(name)}', allowed: letters, digits, '_' and, not first, '-'"
     if _DEVICES.fullmatch(name):
         return f"found '{name}', the name of a device where Windows keeps the files; allowed: any other"
     return None
 
 
 def shorten(text: str, length: int = 60) -> str:
-    """A text as a message shows it."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    """A text as a message shows it: in one line, without anything invisible, not too long."""
+    text = text if len(text) <= length else f"{text[: length - 1]}…"
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def clean(text: str) -> str:

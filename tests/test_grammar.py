@@ -90,32 +90,10 @@ def test_any_text_is_pieces_with_words_or_a_grammar_error(prompt):
     assert pieces and all(piece.text.strip() and math.isfinite(piece.scale) for piece in pieces)
 
 
-@pytest.mark.parametrize(
-    "unit",
-    [
-        " ",
-        "a",
-        "*",
-        "(",
-        ")",
-        "[",
-        "]",
-        "[a",
-        "[a](",
-        "[a](a",
-        "[a](a*",
-        "[a](a)",
-        "\\",
-        "\\[",
-        "#",
-        "|",
-        "# |",
-        "#|[a](a)",
-    ],
-)
+@pytest.mark.parametrize("unit", [*" a*()[]\\#|", "[a", "[a](", "[a](a", "[a](a*", "[a](a)", "\\[", "# |", "#|[a](a)"])
 @pytest.mark.parametrize("start", ["", "[a](", "[a](a*1", "[", "# | "])
 def test_the_longest_prompt_allowed_is_read_in_linear_time(start, unit):
-    """Each of these would take hours if any scan were cubic, minutes if quadratic in an expression's backtracking."""
+    """A cubic expression took 16 s for 1,000 spaces: for these it would take more than a day."""
     prompt = (start + unit * LONGEST)[:LONGEST]
     with contextlib.suppress(GrammarError):
         parse(prompt)
