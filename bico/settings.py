@@ -110,6 +110,8 @@ def load_ablations(folder: str | Path, method: dict) -> dict[str, dict]:
     Raises InputError that lists all problems.
     """
     methods, problems = {}, []
+    if Path(folder).exists() and not Path(folder).is_dir():
+        raise InputError(f"{folder}: is no folder; the ablations are the YAML files of one")
     for path in sorted(path for path in Path(folder).glob("*") if path.suffix in (".yaml", ".yml")):
         try:
             if bad := bad_id(path.stem):
