@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
-import yaml
 from tqdm import tqdm
 
 from bico import InputError, Stopped
+from bico.reading import read_yaml
 
 COMPUTE = "BICO_COMPUTE"
 STOPPED = os.EX_TEMPFAIL  # 75: run again, and it goes on
@@ -22,8 +22,8 @@ STOPPED = os.EX_TEMPFAIL  # 75: run again, and it goes on
 def settings_argument(text: str) -> dict:
     """The `--settings` of a script: a JSON object, or the path of a JSON or YAML file that holds one."""
     try:
-        value = json.loads(text) if text.lstrip().startswith("{") else yaml.safe_load(Path(text).read_text("utf-8"))
-    except (ValueError, OSError, yaml.YAMLError) as problem:
+        value = json.loads(text) if text.lstrip().startswith("{") else read_yaml(text)
+    except (ValueError, RecursionError) as problem:  # InputError is a ValueError
         raise argparse.ArgumentTypeError(f"neither a JSON object nor a readable JSON or YAML file: {problem}") from None
     if not isinstance(value, dict):
         raise argparse.ArgumentTypeError(f"expected an object of settings, found {type(value).__name__}")

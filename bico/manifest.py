@@ -4,24 +4,30 @@ Every problem of both files is found before one InputError lists them all, each 
 """
 
 import csv
+import io
+import os.path
 import re
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import NoReturn
 
 from bico import InputError
-from bico.grammar import ID, GrammarError, Piece, parse
+from bico.grammar import INVISIBLE, LONGEST, GrammarError, Piece, bad_id, parse, shorten
 from bico.layout import read_layout
 from bico.phrases import A_PHRASE, bad_phrases, shown
-from bico.settings import ModelFile, size_problems
+from bico.reading import read_text
+from bico.settings import ModelFile, read_field, size_problems
 from bico.tokens import readable_tokenizer
-from bico.video import SHORT, frames_left, media_kind, parse_start, probe
+from bico.video import SHORT, frames_left, media_kind, probe
 
 CONCEPT_COLUMNS = ("concept", "source", "start", "fps", "short", "spatial", "temporal", "binder")
 COMPOSITION_COLUMNS = ("composition", "prompt", "seeds", "negative_prompt", "guidance_scale", "steps", "frames")
+SAMPLING = COMPOSITION_COLUMNS[4:]  # in place of the model file's, within its limits
 _CLOCK_SKEW = 5  # seconds by which another machine's clock may be ahead
 
 
@@ -64,6 +70,17 @@ class Composition:
         return tuple(dict.fromkeys(piece.concept for piece in self.pieces if piece.concept))
 
 
+class Names(dict):
+    """Things of a kind by their name; InputError says which there are where one is asked for that is not among them."""
+
+    def __init__(self, kind: str, things: dict):
+        super().__init__(things)
+        self.kind = kind
+
+    def __missing__(self, name: str) -> NoReturn:
+        raise InputError(f"no {self.kind} is called '{shorten(name)}'; {there_are(self)}")
+
+
 @dataclass(frozen=True)
 class Manifest:
     concepts: dict[str, Concept]
@@ -82,28 +99,44 @@ class _Row:
     def text(self, field: str, default: str = "") -> str:
         return self.values.get(field, "").strip() or default
 
-    def take(self, field: str, read: Callable, default, allowed: str):
-        """The field read by `read`, `default` where it is empty; a ValueError becomes a problem."""
+    def take(self, field: str, read: Callable, default, allowed: str = ""):
+        """The field read by `read`, `default` where it is empty; a ValueError becomes a problem. Its text counts where
+        nothing is said about what is allowed."""
         text = self.text(field)
         if not text:
             return default
         try:
             return read(text)
         except ValueError as found:
-            self.problem(field, f"found '{text}', allowed: {allowed}" + (f" ({found})" if str(found) else ""))
+            self.problem(field, f"found '{shorten(text)}', allowed: {allowed or found}")
             return default
 
+    def is_readable(self) -> bool:
+        """Whether every field is of sensible length and holds only what can be seen; notes those that do not."""
+        found = len(self.problems)
+        for field, text in self.values.items():
+            if len(text) > LONGEST:
+                self.problem(field, f"{len(text):,} characters, allowed: at most {LONGEST:,}")
+            elif hidden := INVISIBLE.search(text):
+                self.problem(
+                    field, f"character {hidden.start() + 1} is U+{ord(hidden[0]):04X}, which nobody sees; remove it"
+                )
+        return len(self.problems) == found
 
-def load_manifest(concepts: str | Path, compositions: str | Path, model: ModelFile, thorough: bool = False) -> Manifest:
+
+def load_manifest(
+    concepts: str | Path, compositions: str | Path, model: ModelFile | None, thorough: bool = False
+) -> Manifest:
     """Both files, parsed and checked as text; if `thorough`, the media and the model's own files are asked too.
 
-    Raises InputError with all problems at once.
+    Without a model, as when its file cannot be read, the rows lack its defaults. Raises InputError with all problems at
+    once.
     """
     problems: list[str] = []
     concept_rows, known = _read_concepts(Path(concepts), problems)
     composition_rows = _read_compositions(Path(compositions), known, model, problems)
-    manifest = Manifest(concept_rows, composition_rows)
-    if thorough:
+    manifest = Manifest(Names("concept", concept_rows), Names("composition", composition_rows))
+    if thorough and model:
         problems += model_problems(manifest, compositions, model) + media_problems(manifest, concepts, model)
         problems += binder_problems(manifest, concepts, model)
     if problems:
@@ -170,21 +203,18 @@ def _frames_of(manifest: Manifest) -> set[int]:
 
 
 def _read_table(path: Path, columns: tuple[str, ...], required: tuple[str, ...], problems: list[str]) -> Iterator[_Row]:
-    """The rows of a CSV whose first column is the id; unknown columns and ids that are ill-formed or double are
-    problems."""
+    """The rows of a CSV whose first column is the id; unknown columns, and ids that are ill-formed or there already,
+    are problems."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *lines = list(csv.reader(file, strict=True)) or [[]]
-    except (OSError, ValueError, csv.Error) as problem:
-        problems.append(f"{path}: cannot be read as a CSV table: {problem}")
+        header, *lines = _read_lines(path)
+    except InputError as problem:
+        problems += problem.problems
         return
     header = [column.strip() for column in header]
-    unknown = [column for column in header if column not in columns]
-    missing = [column for column in required if column not in header]
-    problems += [f"{path}, column '{column}': unknown, allowed: {', '.join(columns)}" for column in unknown]
-    problems += [f"{path}, column '{column}': missing" for column in missing]
-    if missing:
-        return
+    if bad := list(_bad_columns(header, columns, required)):
+        problems += [f"{path}, {problem}" for problem in bad]
+        if not set(required) <= set(header):
+            return
     id_column, seen = columns[0], {}
     for number, values in enumerate(lines, start=2):
         if not any(value.strip() for value in values):
@@ -192,33 +222,63 @@ def _read_table(path: Path, columns: tuple[str, ...], required: tuple[str, ...],
         row = _Row(path, number, dict(zip(header, values, strict=False)), problems)
         if len(values) > len(header):
             row.problem(header[-1], f"{len(values)} fields in a table of {len(header)} columns; quote text with commas")
+        if any(value.strip() for column, value in zip(header, values, strict=False) if not column):
+            row.problem(id_column, "there is a field under a column without a name")
         name = row.text(id_column)
-        if not ID.fullmatch(name):
-            row.problem(id_column, f"found '{name}', allowed: letters, digits, '_' and, not first, '-'")
+        if bad := bad_id(name):
+            row.problem(id_column, bad)
         elif name.casefold() in seen:
             row.problem(id_column, f"'{name}' is already the id of row {seen[name.casefold()]}")
         seen.setdefault(name.casefold(), number)
         yield row
 
 
-def _read_concepts(path: Path, problems: list[str]) -> tuple[dict[str, Concept], set[str]]:
-    """The good rows by id, and every id that is named (a link to a bad row is not a second problem)."""
+def _read_lines(path: Path) -> list[list[str]]:
+    """The fields of each line of a CSV table, its header first."""
+    text, lines = read_text(path), []
+    try:
+        for line in csv.reader(io.StringIO(text, newline=""), strict=True):
+            lines.append(line)
+    except csv.Error as problem:
+        hint = "; is a quotation mark never closed, or not doubled within a field?" if '"' in text else ""
+        raise InputError(f"{path}, row {len(lines) + 1}: cannot be read as a CSV table: {problem}{hint}") from None
+    return lines or [[]]
+
+
+def _bad_columns(header: list[str], columns: tuple[str, ...], required: tuple[str, ...]) -> Iterator[str]:
+    """What speaks against a table's header."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "'|'")):
+        parts = {part.strip() for column in header for part in column.split(mark)}
+        if not set(required) <= set(header) and set(required) <= parts:
+            yield f'row 1: the columns stand apart by {name}; allowed: commas ("CSV, comma delimited")'
+            return
+    for column in dict.fromkeys(header):
+        if column and column not in columns:
+            yield f"column '{shorten(column)}': unknown, allowed: {', '.join(columns)}"
+        elif column and header.count(column) > 1:
+            yield f"column '{column}': there {header.count(column)} times, allowed: once"
+    yield from (f"column '{column}': missing" for column in required if column not in header)
+
+
+def _read_concepts(path: Path, problems: list[str]) -> tuple[dict[str, Concept], set[str] | None]:
+    """The good rows by id. And every id that is named, since a link to a bad row is not a second problem; None if the
+    table cannot be read."""
     concepts, named = {}, set()
     for row in _read_table(path, CONCEPT_COLUMNS, ("concept",), problems):
         named.add(row.text("concept"))
-        concept = _concept(row)
+        concept = _concept(row) if row.is_readable() else None
         if concept:
             concepts.setdefault(concept.id, concept)
-    return concepts, named
+    return concepts, named if named or not problems else None
 
 
 def _concept(row: _Row) -> Concept | None:
-    source = row.text("source")
+    source = row.text("source") and Path(row.text("source")).as_posix()
     binder, binder_source = row.take(
         "binder", _binder, (None, None), "a binder file, or file#0, file#1, ... of several sources"
     )
-    if binder and not Path(binder).is_file():
-        row.problem("binder", f"no such file: {binder}")
+    if binder and not os.path.isfile(binder):
+        row.problem("binder", f"no such file: {shorten(binder)}")
     for field, path in (("source", source), ("binder", binder)):
         if path and {"{", "}"} & set(path):
             row.problem(field, f"found '{path}', allowed: a path without {{ and }}, which stand for other text here")
@@ -229,11 +289,11 @@ def _concept(row: _Row) -> Concept | None:
     except InputError as problem:
         row.problem("source", str(problem) if source else "empty; allowed: the path of an image or a video")
         return None
-    if kind and not Path(source).is_file():
-        row.problem("source", f"no such file: {source}")
-    start = row.take("start", lambda text: parse_start(text) and text, "0", "a frame number, or seconds like 1.5s")
-    fps = row.take("fps", _positive, None, "a number above 0")
-    short = row.take("short", _one_of(SHORT), "error", ", ".join(SHORT))
+    if kind and not os.path.isfile(source):
+        row.problem("source", f"no such file: {shorten(source)}")
+    start = row.take("start", _start, "0", "a frame number, or seconds like 1.5s, of at most nine digits")
+    fps = row.take("fps", partial(read_field, "fps"), None)
+    short = row.take("short", _one_of(SHORT), "error")
     spatial, temporal = (_phrases(row.text(field)) for field in ("spatial", "temporal"))
     for field, phrases in (("spatial", spatial), ("temporal", temporal)):
         for phrase in bad_phrases(phrases):
@@ -249,44 +309,53 @@ def _concept(row: _Row) -> Concept | None:
     return Concept(name, number, source, kind, start, fps, short, spatial, temporal, binder, binder_source)
 
 
-def _read_compositions(path: Path, concepts: set[str], model: ModelFile, problems: list[str]) -> dict[str, Composition]:
+def _read_compositions(
+    path: Path, concepts: set[str] | None, model: ModelFile | None, problems: list[str]
+) -> dict[str, Composition]:
     compositions = {}
     for row in _read_table(path, COMPOSITION_COLUMNS, COMPOSITION_COLUMNS[:2], problems):
-        composition = _composition(row, concepts, model)
-        compositions.setdefault(composition.id, composition)
+        if row.is_readable():
+            composition = _composition(row, concepts, model)
+            compositions.setdefault(composition.id, composition)
     return compositions
 
 
-def _composition(row: _Row, concepts: set[str], model: ModelFile) -> Composition:
+def _composition(row: _Row, concepts: set[str] | None, model: ModelFile | None) -> Composition:
     prompt, pieces = row.text("prompt"), []
     try:
         pieces = parse(prompt)
     except GrammarError as problem:
         row.problem("prompt", str(problem))
-    for unknown in dict.fromkeys(p.concept for p in pieces if p.concept and p.concept not in concepts):
-        row.problem("prompt", f"a link to '{unknown}', which is no concept; there are: {', '.join(sorted(concepts))}")
+    linked = dict.fromkeys(piece.concept for piece in pieces if piece.concept and concepts is not None)
+    for unknown in (concept for concept in linked if concept not in concepts):
+        row.problem("prompt", f"a link to '{shorten(unknown)}', which is no concept; {there_are(concepts)}")
     return Composition(
         id=row.text("composition"),
         row=row.number,
         prompt=prompt,
         pieces=tuple(pieces),
         seeds=row.take("seeds", _seeds, (0,), "whole numbers of at least 0, apart by spaces, each once"),
-        negative_prompt=row.take("negative_prompt", _unless_none, model.negative_prompt, "any text"),
-        guidance_scale=row.take("guidance_scale", _not_negative, float(model.guidance_scale), "a number of at least 0"),
-        steps=row.take("steps", _count, model.steps, "a whole number of at least 1"),
-        frames=row.take("frames", _count, model.frames, "a whole number of at least 1"),
+        negative_prompt=row.take("negative_prompt", _unless_none, model and model.negative_prompt),
+        **{field: row.take(field, partial(read_field, field), getattr(model, field, None)) for field in SAMPLING},
     )
+
+
+def there_are(names: Iterable[str], most: int = 20) -> str:
+    """The names that a message offers."""
+    names = sorted(names)
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return f"there are: {', '.join(map(shorten, names[:most])) or 'none'}{more}"
 
 
 def _media_problems(concept: Concept, frames: int) -> Iterator[tuple[str, str]]:
     for field, path in (("source", concept.source), ("binder", concept.binder)):
-        if path and Path(path).is_file() and (ahead := Path(path).stat().st_mtime - time.time()) > _CLOCK_SKEW:
+        if path and os.path.isfile(path) and (ahead := os.stat(path).st_mtime - time.time()) > _CLOCK_SKEW:
             yield (
                 field,
                 f"{path} is dated {ahead:.0f} s in the future, and Snakemake throws away what is made of such a file; "
                 f"give it today's date: touch {shlex.quote(path)}",
             )
-    if concept.kind is None or not Path(concept.source).is_file():
+    if concept.kind is None or not os.path.isfile(concept.source):
         return
     try:
         if concept.kind == "image":
@@ -311,41 +380,28 @@ def _binder(text: str) -> tuple[str, int | None]:
     """`file` or `file#k`."""
     path, mark, source = text.rpartition("#")
     if not mark:
-        return text, None
-    if not re.fullmatch(r"\d+", source) or not path:
+        return Path(text).as_posix(), None
+    if not re.fullmatch(r"[0-9]{1,4}", source) or not path:
         raise ValueError
-    return path, int(source)
+    return Path(path).as_posix(), int(source)
+
+
+def _start(text: str) -> str:
+    """In its shortest form, so that 1.50s and 1.5s, or 007 and 7, are one setting."""
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9}(?=s))?s?", text):
+        raise ValueError
+    whole, _, decimals = text.rstrip("s").partition(".")
+    decimals = decimals.rstrip("0")
+    return f"{int(whole)}{'.' if decimals else ''}{decimals}{'s' if text.endswith('s') else ''}"
 
 
 def _phrases(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(phrase.strip() for phrase in text.split(";") if phrase.strip()))
 
 
-def _number(text: str) -> float:
-    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text):
-        raise ValueError
-    return float(text)
-
-
-def _positive(text: str) -> float:
-    if _number(text) <= 0:
-        raise ValueError
-    return _number(text)
-
-
-def _not_negative(text: str) -> float:
-    return _number(text)
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"0*[1-9]\d*", text):
-        raise ValueError
-    return int(text)
-
-
 def _seeds(text: str) -> tuple[int, ...]:
     words = text.split()
-    if not all(re.fullmatch(r"\d{1,18}", word) for word in words) or len({int(word) for word in words}) < len(words):
+    if not all(re.fullmatch(r"[0-9]{1,18}", word) for word in words) or len({int(word) for word in words}) < len(words):
         raise ValueError
     return tuple(int(word) for word in words)
 
@@ -358,7 +414,7 @@ def _unless_none(text: str) -> str:
 def _one_of(allowed: tuple[str, ...]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in allowed:
-            raise ValueError
+            raise ValueError(", ".join(allowed))
         return text
 
     return read

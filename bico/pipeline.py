@@ -3,18 +3,21 @@
 Free of torch: Snakemake parses it again in every job.
 """
 
+import contextlib
 import json
 import shutil
 import sys
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
 from bico import InputError
-from bico.manifest import Composition, Concept, Manifest, load_manifest
+from bico.manifest import Composition, Concept, Manifest, Names, load_manifest
 from bico.page import write_page
 from bico.provenance import OF_VIDEO, PACKAGES, ROOT, canonical, code_digest, digest, versions
-from bico.settings import ModelFile, load_ablations, load_config, load_model
+from bico.reading import read_yaml
+from bico.settings import ModelFile, load_ablations, load_config, load_model, readable
 from bico.weights import missing_weights
 
 # The configuration's own method, beside which the ablations stand; and what else lies in the results folder.
@@ -25,6 +28,15 @@ RESERVED = ("concepts", "logs", "benchmarks")
 def has_accelerator() -> bool:
     """Whether this machine seems to have one, as far as can be told without torch: NVIDIA's, AMD's or Apple's."""
     return sys.platform == "darwin" or shutil.which("nvidia-smi") is not None or Path("/dev/kfd").exists()
+
+
+@contextlib.contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Adds the problems of an InputError to the list, and goes on."""
+    try:
+        yield
+    except InputError as problem:
+        problems += problem.problems
 
 
 @dataclass(frozen=True)
@@ -38,17 +50,33 @@ class Pipeline:
     runs_here: bool = False
 
     @classmethod
-    def load(cls, config: dict, thorough: bool = False, runs_here: bool = False) -> "Pipeline":
+    def load(
+        cls, config: dict, thorough: bool = False, runs_here: bool = False, files: Iterable[str | Path] = ()
+    ) -> "Pipeline":
         """If `thorough`, the media and the model's own files are asked too, as the main process does once. runs_here:
-        the jobs run on this very machine. Raises InputError with all problems of the configuration, or of the model
-        file, or of the manifests."""
-        config = load_config(config)
-        model = load_model(config["model"], config["weights"])
-        manifest = load_manifest(config["concepts"], config["compositions"], model, thorough)
-        ablations = load_ablations(config["ablations"], config["method"])
-        if taken := ablations.keys() & {MAIN, *RESERVED}:
-            raise InputError(f"{config['ablations']}: no ablation can be named {', '.join(sorted(taken))}")
-        return cls(config, model, manifest, {MAIN: config["method"], **ablations}, runs_here)
+        the jobs run on this very machine. files: those that `config` was read from, which are asked for what a reading
+        of YAML passes over. Raises InputError with all problems of the configuration, the model file, the manifests and
+        the ablations, as far as what is wrong in one lets the others be found."""
+        problems: list[str] = []
+
+        def read(load, *arguments):
+            with _noting(problems):
+                return None if None in arguments else load(*arguments)
+
+        for file in files:
+            read(read_yaml, file)
+        checked = read(load_config, config)
+        config = checked or readable(config)
+        named = [config.get(name) for name in ("concepts", "compositions", "model", "weights", "ablations", "method")]
+        concepts, compositions, model_file, weights, overlays, method = named
+        model = read(load_model, model_file, weights)
+        manifest = read(lambda *tables: load_manifest(*tables, model, thorough), concepts, compositions)
+        ablations = read(load_ablations, overlays, method) or {}
+        taken = [name for name in ablations if name.casefold() in (MAIN, *RESERVED)]
+        problems += [f"{overlays}: no ablation can be named {name}" for name in taken]
+        if problems:
+            raise InputError(*problems)
+        return cls(config, model, manifest, Names("method", {MAIN: method, **ablations}), runs_here)
 
     def require_weights(self) -> None:
         """Raises InputError when weights that this configuration needs are missing, with the command that gets them."""
@@ -164,7 +192,11 @@ class Pipeline:
         return stage < self.last_stage(method, concept)
 
     def training_prompts(self, method: str, concept: str, stage: int) -> str:
-        """The embeds of the prompts that a stage is trained on."""
+        """The embeds of the prompts that a stage is trained on. InputError if the concept has no such stage."""
+        last = 0 if self._concept(concept).binder else self.last_stage(method, concept)
+        if stage > last:
+            has = ("a finished binder and no stages", "stage 1 alone")[last]
+            raise InputError(f"under method '{method}', concept '{concept}' has {has}")
         which = "spatial_prompts" if self.trains_on_frames(method, concept, stage) else "prompts"
         return self.concept_file(concept, f"{{concept}}_{which}.safetensors")
 

@@ -10,13 +10,14 @@ import json
 import sys
 import time
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 
 from snakemake.persistence.file import FilePersistence
 
+from bico import InputError
+from bico.components import component_digest
 from bico.files import write_text
-from bico.provenance import canonical, file_digest
+from bico.provenance import file_digest
 
 FOLDER = ".records"
 
@@ -58,10 +59,10 @@ class Digests:
 
 
 def content_digest(path: str | Path) -> str:
-    """SHA-256 of what a file says. Of a manifest of weights only its files count, wherever they lie and came from."""
+    """SHA-256 of what a file says. Of a manifest of weights only the component's files count, wherever they lie."""
     if "manifests" in Path(path).parts:
-        with suppress(ValueError, KeyError):
-            return sha256(canonical(json.loads(Path(path).read_text("utf-8"))["files"]).encode()).hexdigest()
+        with suppress(InputError, KeyError):
+            return component_digest(path)
     return file_digest(path)
 
 

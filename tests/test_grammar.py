@@ -1,8 +1,11 @@
+import contextlib
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bico.grammar import GrammarError, Piece, parse
+from bico.grammar import LONGEST, GrammarError, Piece, bad_id, parse
 
 WORD = st.text("abcäßéñ柴犬🎮.,!'", min_size=1, max_size=6)
 TEXT = st.lists(WORD, min_size=1, max_size=3).map(" ".join)
@@ -75,3 +78,62 @@ def test_white_space_and_html_entities_are_cleaned():
 def test_a_prompt_that_does_not_parse_says_what_is_wrong(prompt, says):
     with pytest.raises(GrammarError, match=says):
         parse(prompt)
+
+
+@given(st.one_of(st.text(), st.text(r"[]()#|\*a0. ")))
+def test_any_text_is_pieces_with_words_or_a_grammar_error(prompt):
+    try:
+        pieces = parse(prompt)
+    except GrammarError as problem:
+        assert str(problem)
+        return
+    assert pieces and all(piece.text.strip() and math.isfinite(piece.scale) for piece in pieces)
+
+
+@pytest.mark.parametrize("unit", [*" a*()[]\\#|", "[a", "[a](", "[a](a", "[a](a*", "[a](a)", "\\[", "# |", "#|[a](a)"])
+@pytest.mark.parametrize("start", ["", "[a](", "[a](a*1", "[", "# | "])
+def test_the_longest_prompt_allowed_is_read_in_linear_time(start, unit):
+    """A cubic expression took 16 s for 1,000 spaces: for these it would take more than a day."""
+    prompt = (start + unit * LONGEST)[:LONGEST]
+    with contextlib.suppress(GrammarError):
+        parse(prompt)
+
+
+def test_a_prompt_that_no_text_encoder_reads_is_refused_by_its_length():
+    assert parse("a" * LONGEST)
+    with pytest.raises(GrammarError, match=r"20,001 characters, allowed: at most 20,000"):
+        parse("a" * (LONGEST + 1))
+
+
+def test_a_message_about_a_long_link_stays_short():
+    for prompt in (f"[{'a' * 9000}]", f"[{'a' * 9000}]({'b ' * 5000})", f"[a](b*{'9' * 400})", f"# | {'x' * 9000}"):
+        with pytest.raises(GrammarError) as problem:
+            parse(prompt)
+        assert len(str(problem.value)) < 300
+
+
+@pytest.mark.parametrize("scale", ["1001", "9" * 400, "٣", "1e3", "nan", "inf", "-0", ""])
+def test_a_scale_is_a_plain_number_of_sensible_size(scale):
+    with pytest.raises(GrammarError, match="a scale is a number from 0 to 1000"):
+        parse(f"[A dog](akita*{scale})")
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("x" * 101, "101 characters, allowed: at most 100"),
+        ("CON", "a device"),
+        ("lpt1", "a device"),
+        ("-x", "allowed: letters"),
+        (".x", "allowed: letters"),
+        ("a\n", "allowed: letters"),
+        ("ä", "allowed: letters"),
+        ("", "allowed: letters"),
+    ],
+)
+def test_an_id_that_cannot_name_files_everywhere_is_refused(name, says):
+    assert says in bad_id(name)
+
+
+def test_an_id_may_be_long_and_begin_with_a_digit():
+    assert bad_id("x" * 100) is bad_id("1-a_B") is bad_id("console") is None

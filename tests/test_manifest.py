@@ -80,7 +80,7 @@ def test_every_column_is_read(model):
         ("concept,source\na,x.txt\n", "concepts.csv, row 2, source: "),
         ("concept,source,start\na,gaming.mp4,-3\n", "concepts.csv, row 2, start: found '-3', allowed: a frame number"),
         ("concept,source,start\na,akita.png,3\n", "row 2, start: found '3', but akita.png is an image"),
-        ("concept,source,fps\na,gaming.mp4,0\n", "row 2, fps: found '0', allowed: a number above 0"),
+        ("concept,source,fps\na,gaming.mp4,0\n", "row 2, fps: found '0', allowed: above 0"),
         ("concept,source,short\na,gaming.mp4,trim\n", "row 2, short: found 'trim', allowed: error, loop, hold"),
         ("concept,source,spatial\na,gaming.mp4,x\n", "row 2, temporal: empty, but spatial is given"),
         ("concept,source,spatial\na,akita.png,a dog; ...\n", "row 2, spatial: '...' is not one line with a word in it"),

@@ -1,13 +1,23 @@
 import dataclasses
+import datetime
 import json
+import math
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from bico import InputError, pipeline
 from bico.components import vae_factors
-from bico.settings import PRESETS, Method, load_ablations, load_config, load_model, size_problems
+from bico.provenance import canonical
+from bico.settings import PRESETS, Method, load_ablations, load_config, load_model, readable, size_problems
 from tests.conftest import ROOT
+
+SCHEMAS = [yaml.safe_load(path.read_text("utf-8")) for path in (ROOT / "workflow" / "schemas").glob("*.yaml")]
+SECTIONS = [schema["properties"] for schema in SCHEMAS]
+SECTIONS += [field["properties"] for fields in SECTIONS for field in fields.values() if "properties" in field]
+KNOWN = sorted({name for fields in SECTIONS for name in fields} | {"path", "repo", "revision"})
 
 
 def test_an_empty_configuration_is_the_papers_method_with_the_schemas_defaults():
@@ -33,9 +43,9 @@ def test_all_problems_of_a_configuration_are_listed_with_their_fields():
         load_config({"modell": "x", "training": {"iterations": 0}, "method": {"gate": "open"}})
     text = "\n".join(error.value.problems)
     assert len(error.value.problems) == 3
-    assert "'modell' was unexpected" in text
-    assert "training.iterations: 0 is less than the minimum of 1" in text
-    assert "method.gate: 'open' is not one of ['zero', 'softmax']" in text
+    assert "top level: 'modell' is unknown; did you mean 'model'?" in text
+    assert "training.iterations: found 0, allowed: at least 1" in text
+    assert "method.gate: found 'open', allowed: zero, softmax" in text
 
 
 def test_batch_sizes_that_cannot_be_split_over_the_cards_are_listed_with_the_other_problems():
@@ -43,7 +53,7 @@ def test_batch_sizes_that_cannot_be_split_over_the_cards_are_listed_with_the_oth
     with pytest.raises(InputError) as error:
         load_config({"compute": {"gpus": 2}, "training": training})
     assert error.value.problems == [
-        "the configuration: training.iterations: 0 is less than the minimum of 1",
+        "the configuration: training.iterations: found 0, allowed: at least 1",
         "the configuration: training.batch_size_clips: 3 is no multiple of 2, the compute.gpus it is split over",
     ]
     for wrong in (0, "two"):
@@ -77,10 +87,10 @@ def test_wan_is_pinned_and_sampled_as_published():
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"frames": 0}, "frames: 0 is less than"),
-        ({"fps": "fast"}, "fps: 'fast' is not of type 'number'"),
-        ({"shape": 1}, "'shape' was unexpected"),
-        ({"components": {}}, "'transformer' is a required property"),
+        ({"frames": 0}, "frames: found 0, allowed: at least 1"),
+        ({"fps": "fast"}, "fps: found 'fast', allowed: a finite number"),
+        ({"shape": 1}, "top level: 'shape' is unknown; allowed: name, components"),
+        ({"components": {}}, "components: missing: transformer, vae, text_encoder, tokenizer"),
     ],
 )
 def test_a_bad_model_file_is_named_with_its_field(tmp_path, change, says):
@@ -128,8 +138,8 @@ def test_bad_ablations_are_named_all_at_once(tmp_path):
     with pytest.raises(InputError) as error:
         load_ablations(tmp_path, dataclasses.asdict(PRESETS["paper"]))
     first, second, third = error.value.problems
-    assert "a.yaml: method.gate: 'open'" in first and "b.yaml: an ablation has `method`" in second
-    assert "c.d.yaml: allowed in a method's name" in third
+    assert "a.yaml: method.gate: found 'open'" in first and "b.yaml: an ablation has `method`" in second
+    assert "c.d.yaml: the name of a method: found 'c.d', allowed: letters" in third
 
 
 def test_the_shipped_ablations_are_the_papers_rows_and_the_release():
@@ -185,3 +195,187 @@ def test_the_shipped_manifests_fit_the_shipped_model(name, monkeypatch):
     overlays = [yaml.safe_load((ROOT / "config" / f"{each}.yaml").read_text("utf-8")) for each in ("config", name)]
     loaded = pipeline.Pipeline.load(overlays[0] | overlays[1], thorough=True)
     assert loaded.manifest.concepts and loaded.manifest.compositions
+
+
+@pytest.mark.parametrize(
+    ("given_", "section", "name", "value"),
+    [
+        ({"training": {"iterations": "5"}}, "training", "iterations", 5),
+        ({"training": {"iterations": 5.0}}, "training", "iterations", 5),
+        ({"training": {"iterations": "1e3"}}, "training", "iterations", 1000),
+        ({"training": {"learning_rate": "1e-4"}}, "training", "learning_rate", 1e-4),
+        ({"training": {"weight_decay": 0}}, "training", "weight_decay", 0.0),
+        ({"training": {"weight_decay": -0.0}}, "training", "weight_decay", 0.0),
+        ({"compute": {"vae_tiling": "true"}}, "compute", "vae_tiling", True),
+        ({"compute": {"vae_tiling": "off"}}, "compute", "vae_tiling", False),
+        ({"compute": {"gradient_checkpointing": "True"}}, "compute", "gradient_checkpointing", True),
+        ({"compute": {"gradient_checkpointing": "auto"}}, "compute", "gradient_checkpointing", "auto"),
+        ({"compute": {"checkpoint_minutes": 5}}, "compute", "checkpoint_minutes", 5.0),
+        ({"method": {"phase1_length": "0"}}, "method", "phase1_length", 0.0),
+        ({"method": {"per_block": "no"}}, "method", "per_block", False),
+        ({"training": None}, "training", "iterations", 2400),
+    ],
+)
+def test_a_value_becomes_what_its_type_says_however_it_came(given_, section, name, value):
+    """In a section of `--config` Snakemake gives text; YAML reads 1e-4 as text, and an empty section as None."""
+    found = load_config(given_)[section][name]
+    assert (repr(found), type(found)) == (repr(value), type(value))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"training": {"learning_rate": 5}}, {"training": {"learning_rate": 5.0}}),
+        ({"training": {"iterations": 5}}, {"training": {"iterations": "5.0"}}),
+        ({"training": None, "method": {}}, {}),
+        ({"results": "./out//x/"}, {"results": "out/x"}),
+        ({"concepts": "./a.csv", "weights": "./w/"}, {"concepts": "a.csv", "weights": "w"}),
+    ],
+)
+def test_equal_settings_are_the_same_whatever_way_they_are_written(one, other):
+    assert canonical(load_config(one)) == canonical(load_config(other))
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"results": ""}, "results: found nothing, allowed: a path"),
+        ({"results": " "}, "results: found nothing, allowed: a path"),
+        ({"results": None}, "results: empty; leave it out for its default"),
+        ({"results": datetime.date(2025, 11, 28)}, "results: found 2025-11-28, which YAML does not read as text"),
+        ({"results": 7}, "results: found 7, which YAML does not read as text; allowed: text, here in quotes"),
+        ({"results": False}, "results: found false, which YAML does not read as text"),
+        ({"results": "/"}, "results: found '/', allowed: a folder of its own"),
+        ({"results": "."}, "results: found '.', allowed: a folder of its own"),
+        ({"results": "a/.."}, "results: found 'a/..', allowed: a folder of its own"),
+        ({"results": "~/x"}, "results: found '~/x', but '~' is not your home folder here"),
+        ({"results": "out{x}"}, "results: found 'out{x}', allowed: a path without braces"),
+        ({"weights": "{x}"}, "weights: found '{x}', allowed: a path without braces"),
+        ({"model": "a}.yaml"}, "model: found 'a}.yaml', allowed: a path without braces"),
+        ({"concepts": "a\0b"}, "concepts: found 'a\\x00b', allowed: a path without invisible characters"),
+        ({"compositions": "a\nb"}, "compositions: found 'a\\nb', allowed: a path without invisible characters"),
+        ({"results": "a\u202eb"}, "allowed: a path without invisible characters"),
+        ({"results": "x" * 256}, "allowed: at most 1000 bytes, and 255 in the name of a file or folder"),
+        ({"results": "x/" * 600}, "allowed: at most 1000 bytes"),
+        ({"training": {"learning_rate": math.nan}}, "training.learning_rate: found nan, allowed: a finite number"),
+        ({"training": {"learning_rate": math.inf}}, "training.learning_rate: found inf, allowed: a finite number"),
+        ({"training": {"learning_rate": "9" * 400}}, "training.learning_rate: found 99999"),
+        ({"training": {"learning_rate": "1e999"}}, "training.learning_rate: found inf, allowed: a finite number"),
+        (
+            {"training": {"iterations": 2**63}},
+            "training.iterations: found 9223372036854775808, allowed: a whole number of",
+        ),
+        ({"training": {"seed": "9" * 5000}}, "training.seed: found inf, allowed: a whole number of at most 64 bits"),
+        ({"training": {"iterations": "five"}}, "training.iterations: found 'five', allowed: a whole number"),
+        ({"training": {"iterations": 1.5}}, "training.iterations: found 1.5, allowed: a whole number"),
+        ({"training": {"iterations": True}}, "training.iterations: found true, allowed: a whole number"),
+        ({"training": {"iterations": None}}, "training.iterations: empty; leave it out for its default"),
+        ({"training": 5}, "training: found 5, allowed: a section with settings in it"),
+        ({"training": {"iteration": 5}}, "training: 'iteration' is unknown; did you mean 'iterations'?"),
+        ({"compute": {"device": "gpu"}}, "compute.device: found 'gpu', allowed: auto, cpu, mps, cuda, cuda:1"),
+        ({"compute": {"vae_tiling": "maybe"}}, "compute.vae_tiling: found 'maybe', allowed: true or false"),
+        ({"prompts": {"writer": False}}, "prompts.writer: found false, allowed: vlm, template"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_with_what_is_allowed(config, says):
+    with pytest.raises(InputError) as error:
+        load_config(config)
+    (problem,) = error.value.problems
+    assert says in problem and len(problem) < 250
+
+
+def test_a_configuration_that_explodes_or_holds_itself_is_refused():
+    bomb = "x"
+    for _ in range(40):
+        bomb = [bomb, bomb]
+    itself = {}
+    itself["training"] = itself
+    for config in ({"training": bomb}, itself):
+        with pytest.raises(InputError, match="nested too deeply"):
+            load_config(config)
+
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.dates(),
+    st.binary(max_size=3),
+    st.text(max_size=8),
+    st.sampled_from(["5", "1e-4", "true", "auto", "vlm", "path", "a/b", "9" * 400, ".", "/", "cuda:1", 2**64]),
+)
+KEYS = st.one_of(st.sampled_from(KNOWN), st.text(max_size=3), st.integers(), st.none())
+VALUES = st.recursive(
+    LEAVES,
+    lambda inside: st.one_of(st.lists(inside, max_size=3), st.dictionaries(KEYS, inside, max_size=4)),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(KEYS, VALUES, max_size=4))
+def test_any_structure_is_a_configuration_or_a_list_of_problems(config):
+    try:
+        loaded = load_config(config)
+    except InputError as error:
+        assert all(problem.startswith("the configuration: ") and "\n" not in problem for problem in error.problems)
+        assert load_config(readable(config))
+        return
+    assert load_config(loaded) == loaded
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(VALUES, st.dictionaries(KEYS, VALUES, max_size=4))
+def test_any_structure_is_a_model_file_or_a_list_of_problems_that_name_it(tmp_path, whole, changes):
+    good = yaml.safe_load((ROOT / "config" / "models" / "world.yaml").read_text("utf-8"))
+    for content in (whole, good | changes, good | {"components": good["components"] | changes}):
+        path = tmp_path / "model.yaml"
+        path.write_text(yaml.safe_dump(content), "utf-8")
+        try:
+            assert load_model(path, "weights").path == path
+        except InputError as error:
+            assert all(problem.startswith(str(path)) and "\n" not in problem for problem in error.problems)
+
+
+def test_a_model_file_in_another_encoding_or_with_a_key_twice_is_named(tmp_path):
+    good = (ROOT / "config" / "models" / "world.yaml").read_text("utf-8")
+    path = tmp_path / "model.yaml"
+    path.write_text(good + "# café\n", "latin-1")
+    with pytest.raises(InputError, match=r"model\.yaml, line 19: not UTF-8 text; it looks like Latin-1"):
+        load_model(path, "weights")
+    path.write_text(good + "steps: 3\n", "utf-8")
+    with pytest.raises(InputError, match=r"model\.yaml, line 19: 'steps' is there already, in line 15"):
+        load_model(path, "weights")
+
+
+@pytest.mark.parametrize(
+    ("component", "says"),
+    [
+        ({"path": "a{b}"}, "components.vae.path: found 'a{b}', allowed: a path without braces"),
+        ({"path": ""}, "components.vae.path: found nothing"),
+        ({"path": "a", "repo": "b/c"}, "components.vae: 'repo' is unknown; allowed: path, build"),
+        ({"repo": "a/b"}, "components.vae: missing: revision"),
+        ({"repo": "../..", "revision": "0" * 40}, "components.vae.repo: found '../..', allowed: owner/name"),
+        ({"repo": "a/b", "revision": "main"}, "components.vae.revision: found 'main', allowed: a commit id of 40"),
+        ("resources/vae", "components.vae: found 'resources/vae', allowed: a section"),
+    ],
+)
+def test_a_bad_component_is_named_with_what_is_wrong_in_it(tmp_path, component, says):
+    content = yaml.safe_load((ROOT / "config" / "models" / "world.yaml").read_text("utf-8"))
+    content["components"]["vae"] = component
+    path = tmp_path / "model.yaml"
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    with pytest.raises(InputError) as error:
+        load_model(path, "weights")
+    assert any(says in problem for problem in error.value.problems)
+
+
+def test_ablations_may_end_in_yml_but_not_differ_in_the_size_of_letters_alone(tmp_path):
+    for name in ("a.yml", "A.yaml", "con.yaml", f"{'x' * 101}.yaml"):
+        (tmp_path / name).write_text("method: {per_block: false}")
+    with pytest.raises(InputError) as error:
+        load_ablations(tmp_path, dataclasses.asdict(PRESETS["paper"]))
+    same, device, long = error.value.problems
+    assert "a.yml: there is a method of this name already" in same
+    assert "con.yaml: the name of a method: found 'con', the name of a device" in device
+    assert "101 characters, allowed: at most 100" in long

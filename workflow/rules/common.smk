@@ -1,11 +1,6 @@
 # Parsed again by every job: nothing here may import torch.
 import sys
 from functools import cache
-from pathlib import Path
-
-# Scripts and library are the workflow's own, wherever it is called from or used as a module; data are the caller's.
-ROOT = Path(str(workflow.current_basedir)).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 from bico import InputError
 from bico.command import hand_over
@@ -18,10 +13,13 @@ from snakemake.logging import logger
 
 try:
     pipeline = Pipeline.load(
-        config, thorough=workflow.is_main_process, runs_here=workflow.local_exec
+        config,
+        thorough=workflow.is_main_process,
+        runs_here=workflow.local_exec,
+        files=workflow.configfiles,
     )
 except InputError as problem:
-    raise WorkflowError(str(problem)) from None
+    sys.exit(f"error: {problem}")  # a WorkflowError would name lines of this file
 
 RESULTS = pipeline.config["results"]
 CONCEPT = f"{RESULTS}/concepts/{{concept}}"
