@@ -135,7 +135,7 @@ def _track(path: str | Path) -> _Track:
 
 
 def _average_rate(stream: av.VideoStream, stamps: list[int | None]) -> Fraction:
-    """The rate of the frames with these times, None where one has none. What a container states is exact where it agrees
+    """The rate of frames at these times, None where one has none. What a container states is exact where it agrees
     with the times (they may be rounded to a millisecond), and wrong for many a Matroska file whose rate varies. A lone
     frame without a rate lasts a second."""
     stated = stream.average_rate or stream.guessed_rate or Fraction(1)
@@ -143,7 +143,8 @@ def _average_rate(stream: av.VideoStream, stamps: list[int | None]) -> Fraction:
     duration = (max(known) - min(known)) * stream.time_base if known else 0
     measured = (len(stamps) - 1) / duration if duration else stated
     rate = stated if abs(stated / measured - 1) < 0.01 else measured
-    return min(max(rate, Fraction(1, _FASTEST)), Fraction(_FASTEST))
+    # In numbers that a clip can state.
+    return min(max(rate, Fraction(1, _FASTEST)), Fraction(_FASTEST)).limit_denominator(10_000)
 
 
 def _is_shown(packet: av.Packet) -> bool:
