@@ -30,7 +30,7 @@ def main() -> None:
 def _short(said: str) -> str:
     """The end of a traceback, the beginning of anything else."""
     said = said.strip()
-    return said[-300:] if said.startswith("Traceback") else said[:300]
+    return said[-300:] if said.startswith("Traceback") else said[:300].partition("\n")[0]
 
 
 if __name__ == "__main__":

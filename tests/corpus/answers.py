@@ -32,7 +32,9 @@ def refused(proves: str, text: str, kind: str = "video") -> Input:
 
 
 def file_refused(proves: str, content: str | bytes) -> Input:
-    return Input("answers", f"a concept file {proves} is refused", partial(_send_file, content=content), names="phrases.json")
+    return Input(
+        "answers", f"a concept file {proves} is refused", partial(_send_file, content=content), names="phrases.json"
+    )
 
 
 USABLE = [
@@ -56,13 +58,17 @@ USABLE = [
     takes("a comma too many is mended", '{"spatial": ["a red boat", "a lake",], "temporal": ["sails away"],}'),
     takes("single quotation marks are mended", BOTH.replace('"', "'")),
     takes("curly quotation marks are mended", BOTH.replace('"', "”")),
-    takes("a comment is mended", BOTH.replace('"temporal"', '// motions\n"temporal"').replace(', //', ',\n//')),
+    takes("a comment is mended", BOTH.replace('"temporal"', '// motions\n"temporal"').replace(", //", ",\n//")),
     takes("an escaped letter is the letter", BOTH.replace("boat", "b\\u006fat")),
-    takes("a pair of surrogates is its character", BOTH.replace("a lake", "\\ud83d\\udea4"), phrases=Phrases(("a red boat", "🚤"), ("sails away",))),
+    takes(
+        "a pair of surrogates is its character",
+        BOTH.replace("a lake", "\\ud83d\\udea4"),
+        phrases=Phrases(("a red boat", "🚤"), ("sails away",)),
+    ),
     takes("Chinese is taken", '{"spatial": ["红色的船"]}', "image", Phrases(("红色的船",))),
     takes("a phrase that is repeated counts once", '{"spatial": ["a red boat", "A red  boat.", "a lake"]}', "image"),
     takes("spaces around phrases do not matter", '{"spatial": [" a red boat ", "a lake\\n"]}', "image"),
-]  # fmt: skip
+]
 UNUSABLE = [
     refused("nothing", ""),
     refused("white space", " \n\t"),

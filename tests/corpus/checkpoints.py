@@ -1,4 +1,4 @@
-"""Binder files, and what else a run reads back of what it wrote: checkpoints, journals, latents, prompts, bound prompts."""
+"""Binder files, and what else a run reads back of what it wrote: journals, prompts, bound prompts."""
 
 import json
 import pickle
@@ -170,7 +170,9 @@ FILES = [
     refused("of zeros", lambda: b"\0" * 4096),
     refused("of text", lambda: b"not a binder\n" * 100),
     refused("of HTML", lambda: b"<!doctype html><p>404"),
-    refused("that is a pointer of git LFS", lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"),
+    refused(
+        "that is a pointer of git LFS", lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 5\n"
+    ),
     refused("that is a pickle", lambda: pickle.dumps({"a": 1})),
     refused("that is a zip", lambda: b"PK\x03\x04" + b"\0" * 200),
     refused("that says its header is 2^63 long", lambda: safetensors("{}", length=2**63)),
@@ -181,25 +183,52 @@ FILES = [
     refused("whose outer header is empty", lambda: safetensors("{}")),
     refused("whose metadata is a number", lambda: safetensors('{"__metadata__": 1}')),
     refused("whose metadata holds a number", lambda: safetensors('{"__metadata__": {"bico-binder": 1}}')),
-    refused("of an unknown kind of number", lambda: safetensors('{"a":{"dtype":"F3","shape":[1],"data_offsets":[0,4]}}', b"\0" * 4)),
-    refused("whose tensors overlap", lambda: safetensors('{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"\0" * 4)),
-    refused("whose tensor ends behind the file", lambda: safetensors('{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}', b"\0" * 4)),
-    refused("whose tensor has 2^62 numbers", lambda: safetensors('{"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,4]}}', b"\0" * 4)),
-    refused("whose tensor's offsets run backwards", lambda: safetensors('{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}', b"\0" * 4)),
+    refused(
+        "of an unknown kind of number",
+        lambda: safetensors('{"a":{"dtype":"F3","shape":[1],"data_offsets":[0,4]}}', b"\0" * 4),
+    ),
+    refused(
+        "whose tensors overlap",
+        lambda: safetensors(
+            '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+            b"\0" * 4,
+        ),
+    ),
+    refused(
+        "whose tensor ends behind the file",
+        lambda: safetensors('{"a":{"dtype":"F32","shape":[9],"data_offsets":[0,36]}}', b"\0" * 4),
+    ),
+    refused(
+        "whose tensor has 2^62 numbers",
+        lambda: safetensors('{"a":{"dtype":"F32","shape":[4611686018427387904],"data_offsets":[0,4]}}', b"\0" * 4),
+    ),
+    refused(
+        "whose tensor's offsets run backwards",
+        lambda: safetensors('{"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}}', b"\0" * 4),
+    ),
     refused("with bytes left over", partial(whole_file, lambda data: data + b"\0" * 100)),
-    *(refused(f"cut at {share} %", partial(whole_file, lambda data, share=share: data[: len(data) * share // 100])) for share in (1, 10, 50, 90, 99)),
-]  # fmt: skip
+    *(
+        refused(f"cut at {share} %", partial(whole_file, lambda data, share=share: data[: len(data) * share // 100]))
+        for share in (1, 10, 50, 90, 99)
+    ),
+]
 RELEASES = [
     released_refused("with one NaN", poison(float("nan"), "global_concept_adapter.proj.1.weight")),
     released_refused("of whole numbers", cast(torch.int8)),
     released_refused("with an unknown part", lambda t: t.update(lora_up=torch.zeros(1))),
     released_refused("without its first layer", lambda t: t.pop("global_concept_adapter.proj.0.bias")),
     released_refused("without a block", lambda t: t.pop("per_block_concept_adapters.1.scaling")),
-    released_refused("with a block of 10^8", lambda t: t.update({"per_block_concept_adapters.100000000.scaling": torch.zeros(1)})),
-    released_refused("with an absorbing token of another width", lambda t: t.update({"absorbing_token.weight": torch.zeros(1, 7)})),
-    released_refused("with a source in Arabic digits", lambda t: t.update({"global_concept_adapter_١.scaling": torch.zeros(1)})),
+    released_refused(
+        "with a block of 10^8", lambda t: t.update({"per_block_concept_adapters.100000000.scaling": torch.zeros(1)})
+    ),
+    released_refused(
+        "with an absorbing token of another width", lambda t: t.update({"absorbing_token.weight": torch.zeros(1, 7)})
+    ),
+    released_refused(
+        "with a source in Arabic digits", lambda t: t.update({"global_concept_adapter_١.scaling": torch.zeros(1)})
+    ),
     released_refused("asked for a source that it lacks", lambda t: None, source=3),
-]  # fmt: skip
+]
 
 
 def _taken(folder: Path) -> object:

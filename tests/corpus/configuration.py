@@ -141,19 +141,48 @@ SHAPES = [
     refused("an empty name of a table is named", 'concepts: ""', "concepts"),
     takes("an empty file has the defaults", "{}", default),
     takes("a section with all its lines commented has the defaults", "training:\n  # iterations: 5\n", default),
-    takes("a number that YAML 1.1 takes for text is a number", "training: {learning_rate: 1e-4}", lambda c: c["training"]["learning_rate"] == 1e-4),
-    takes("a whole number may be written with a dot", "training: {iterations: 5.0}", lambda c: c["training"]["iterations"] == 5),
-    takes("an anchor may be used twice", "training: &a {iterations: 5}\nmethod: {preset: paper}\n", lambda c: c["training"]["iterations"] == 5),
+    takes(
+        "a number that YAML 1.1 takes for text is a number",
+        "training: {learning_rate: 1e-4}",
+        lambda c: c["training"]["learning_rate"] == 1e-4,
+    ),
+    takes(
+        "a whole number may be written with a dot",
+        "training: {iterations: 5.0}",
+        lambda c: c["training"]["iterations"] == 5,
+    ),
+    takes(
+        "an anchor may be used twice",
+        "training: &a {iterations: 5}\nmethod: {preset: paper}\n",
+        lambda c: c["training"]["iterations"] == 5,
+    ),
     takes("JSON is YAML", '{"training": {"iterations": 5}}', lambda c: c["training"]["iterations"] == 5),
-    takes("a switch of `on` is true", "compute: {gradient_checkpointing: on}", lambda c: c["compute"]["gradient_checkpointing"] is True),
+    takes(
+        "a switch of `on` is true",
+        "compute: {gradient_checkpointing: on}",
+        lambda c: c["compute"]["gradient_checkpointing"] is True,
+    ),
     takes("a null of a switch is its preset's", "method: {}", lambda c: c["method"]["gate"] == "zero"),
-]  # fmt: skip
+]
 WORDS = [
-    takes_words("a number in a section is a number", lambda c: c["training"]["iterations"] == 5, "training={iterations: 5}"),
-    takes_words("a fraction in a section is a number", lambda c: c["training"]["learning_rate"] == 1e-3, "training={learning_rate: 1e-3}"),
-    takes_words("a switch in a section is a switch", lambda c: c["compute"]["vae_tiling"] is True, "compute={vae_tiling: true}"),
+    takes_words(
+        "a number in a section is a number", lambda c: c["training"]["iterations"] == 5, "training={iterations: 5}"
+    ),
+    takes_words(
+        "a fraction in a section is a number",
+        lambda c: c["training"]["learning_rate"] == 1e-3,
+        "training={learning_rate: 1e-3}",
+    ),
+    takes_words(
+        "a switch in a section is a switch", lambda c: c["compute"]["vae_tiling"] is True, "compute={vae_tiling: true}"
+    ),
     takes_words("a text in a section stays text", lambda c: c["compute"]["device"] == "cpu", "compute={device: cpu}"),
-    takes_words("several sections are taken together", lambda c: (c["training"]["iterations"], c["prompts"]["count"]) == (5, 2), "training={iterations: 5}", "prompts={count: 2}"),
+    takes_words(
+        "several sections are taken together",
+        lambda c: (c["training"]["iterations"], c["prompts"]["count"]) == (5, 2),
+        "training={iterations: 5}",
+        "prompts={count: 2}",
+    ),
     words_refused("a misspelt section is named", "traning", "traning={iterations: 5}"),
     words_refused("a section that is a number is named", "training", "training=5"),
     words_refused("a number that is none is named", "training.iterations", "training={iterations: five}"),
@@ -161,7 +190,7 @@ WORDS = [
     words_refused("infinity is named", "training.learning_rate", "training={learning_rate: inf}"),
     words_refused("an empty results folder is named", "results", "results="),
     words_refused("a results folder that reads as a number is named", "results", "results=5"),
-]  # fmt: skip
+]
 MODELS = [
     model_refused("in Latin-1", "", yaml.safe_dump(model_file()).encode() + "# café\n".encode("latin-1")),
     model_refused("in UTF-16 without a mark", "", yaml.safe_dump(model_file()).encode("utf-16-le")),
@@ -173,7 +202,23 @@ MODELS = [
     model_refused("that asks for a Python object", "", "name: !!python/object/apply:os.system [true]\n"),
     model_refused("of two documents", "", "a: 1\n---\nb: 2\n"),
     model_refused("with a key twice", "", yaml.safe_dump(model_file()) + "frames: 5\n"),
-    model_refused("that repeats itself a billion times", "", "a: &a [x]\nb: &b [" + "*a," * 9 + "]\nc: &c [" + "*b," * 9 + "]\nd: &d [" + "*c," * 9 + "]\ne: &e [" + "*d," * 9 + "]\nf: &f [" + "*e," * 9 + "]\ng: [" + "*f," * 9 + "]\n"),
+    model_refused(
+        "that repeats itself a billion times",
+        "",
+        "a: &a [x]\nb: &b ["
+        + "*a," * 9
+        + "]\nc: &c ["
+        + "*b," * 9
+        + "]\nd: &d ["
+        + "*c," * 9
+        + "]\ne: &e ["
+        + "*d," * 9
+        + "]\nf: &f ["
+        + "*e," * 9
+        + "]\ng: ["
+        + "*f," * 9
+        + "]\n",
+    ),
     model_refused("that contains itself", "", "&a\nname: *a\n"),
     model_refused("nested 5,000 deep", "", "name: " + "[" * 5000),
     model_refused("with NUL bytes", "", b"name: a\0b\n"),
@@ -188,12 +233,28 @@ MODELS = [
     model_refused("with steps of 400 digits", ": steps", steps=10**400),
     model_refused("with a name that climbs folders", ": name", name="../x"),
     model_refused("with a name of two dots", ": name", name=".."),
-    model_refused("with a component too many", ": components", components=model_file()["components"] | {"lora": {"path": "x"}}),
-    model_refused("with a component without its place", ": components.vae", components=model_file()["components"] | {"vae": {}}),
-    model_refused("with a repository without a revision", ": components.vae", components=model_file()["components"] | {"vae": {"repo": "a/b"}}),
-    model_refused("with a revision that is a branch", ": components.vae", components=model_file()["components"] | {"vae": {"repo": "a/b", "revision": "main"}}),
-    model_refused("with a repository that climbs folders", ": components.vae", components=model_file()["components"] | {"vae": {"repo": "../..", "revision": "0" * 40}}),
-]  # fmt: skip
+    model_refused(
+        "with a component too many", ": components", components=model_file()["components"] | {"lora": {"path": "x"}}
+    ),
+    model_refused(
+        "with a component without its place", ": components.vae", components=model_file()["components"] | {"vae": {}}
+    ),
+    model_refused(
+        "with a repository without a revision",
+        ": components.vae",
+        components=model_file()["components"] | {"vae": {"repo": "a/b"}},
+    ),
+    model_refused(
+        "with a revision that is a branch",
+        ": components.vae",
+        components=model_file()["components"] | {"vae": {"repo": "a/b", "revision": "main"}},
+    ),
+    model_refused(
+        "with a repository that climbs folders",
+        ": components.vae",
+        components=model_file()["components"] | {"vae": {"repo": "../..", "revision": "0" * 40}},
+    ),
+]
 ABLATIONS = [
     ablation_refused("that is empty", ""),
     ablation_refused("of other settings", "training: {iterations: 5}\n"),

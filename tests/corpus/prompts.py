@@ -146,12 +146,18 @@ TAKEN = [
     takes("braces are words", "{concept} [star](star)", Piece("{concept}"), star("star")),
     takes("a command is words", "$(touch x); `ls` [star](star)", Piece("$(touch x); `ls`"), star("star")),
     takes("a percent sign is a word", "100% %s", Piece("100% %s")),
-    takes("quotation marks are words", 'a "b" \'c\'', Piece("a \"b\" 'c'")),
+    takes("quotation marks are words", "a \"b\" 'c'", Piece("a \"b\" 'c'")),
     takes("words that look like a CSV's row are words", "x,y\n1,2", Piece("x,y 1,2")),
-    takes("the released syntax gives the same pieces", "# over # | [A star](star) | [a boat](boat)", star("A star"), Piece("over"), Piece("a boat", "boat")),
+    takes(
+        "the released syntax gives the same pieces",
+        "# over # | [A star](star) | [a boat](boat)",
+        star("A star"),
+        Piece("over"),
+        Piece("a boat", "boat"),
+    ),
     takes("a slot's text may be scaled", "# | [A star](star*2)", star("A star", 2.0)),
     takes("an escaped bar is a word", r"a \| b", Piece("a | b")),
     takes("a scale of many digits is the number that it is", "[A](star*0.30000000000000000001)", star("A", 0.3)),
-]  # fmt: skip
+]
 
 INPUTS = BRACKETS + SCALES + SLOTS + EMPTY + LARGE + TAKEN

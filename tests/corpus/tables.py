@@ -73,25 +73,39 @@ ENCODINGS = [
         "composition,prompt\na,A “star”\n".encode("cp1252"),
         "compositions.csv",
     ),
-    compositions_refused("Shift JIS is refused", "composition,prompt\na,星が光る\n".encode("shift_jis"), "compositions.csv"),
+    compositions_refused(
+        "Shift JIS is refused", "composition,prompt\na,星が光る\n".encode("shift_jis"), "compositions.csv"
+    ),
     concepts_refused("a NUL byte is refused", CONCEPTS + "x\0y,star.png\n", "concepts.csv"),
-    concepts_refused("a spreadsheet under a table's name is refused", b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff\xfe" * 20, "concepts.csv"),
-    concepts_refused("a picture under a table's name is refused", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" * 9, "concepts.csv"),
+    concepts_refused(
+        "a spreadsheet under a table's name is refused",
+        b"PK\x03\x04\x14\x00\x06\x00\x08\x00\xff\xfe" * 20,
+        "concepts.csv",
+    ),
+    concepts_refused(
+        "a picture under a table's name is refused", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" * 9, "concepts.csv"
+    ),
     concepts_refused("an HTML page under a table's name is refused", "<!doctype html>\n<p>404</p>\n", "concepts.csv"),
     concepts_refused("an empty file is refused", "", "concepts.csv"),
     concepts_refused("a file of white space is refused", " \n\n", "concepts.csv"),
-    concepts_refused("a quotation mark that is not closed is refused", 'concept,source\n"star,star.png\n', "concepts.csv"),
+    concepts_refused(
+        "a quotation mark that is not closed is refused", 'concept,source\n"star,star.png\n', "concepts.csv"
+    ),
     concepts_refused(
         "text behind a closed quotation mark is refused", 'concept,source\n"star"x,star.png\n', "concepts.csv"
     ),
-    concepts_refused("a field of a megabyte is refused", f"concept,source\n{'a' * 1_000_000},star.png\n", "concepts.csv"),
-]  # fmt: skip
+    concepts_refused(
+        "a field of a megabyte is refused", f"concept,source\n{'a' * 1_000_000},star.png\n", "concepts.csv"
+    ),
+]
 
 SEPARATORS = [
     concepts_refused("semicolons for commas are named", CONCEPTS.replace(",", ";"), "concepts.csv"),
     concepts_refused("tabs for commas are named", CONCEPTS.replace(",", "\t"), "concepts.csv"),
     concepts_refused("bars for commas are named", CONCEPTS.replace(",", "|"), "concepts.csv"),
-    compositions_refused("semicolons in the compositions are named", COMPOSITIONS.replace(",", ";"), "compositions.csv"),
+    compositions_refused(
+        "semicolons in the compositions are named", COMPOSITIONS.replace(",", ";"), "compositions.csv"
+    ),
     concepts_refused("a line with Excel's `sep=` is refused", "sep=,\n" + CONCEPTS, "concepts.csv"),
     concepts_refused("a comment above the header is refused", "# mine\n" + CONCEPTS, "concepts.csv"),
 ]
@@ -114,7 +128,9 @@ HEADERS = [
     compositions_refused("a missing prompt column is named", "composition\none\n", "column 'prompt': missing"),
     concepts_refused("a row with too many fields is named", "concept,source\nstar,star.png,x\n", "concepts.csv, row 2"),
     compositions_refused(
-        "a prompt with a comma that is not quoted is named", "composition,prompt\none,A star, red\n", "compositions.csv, row 2"
+        "a prompt with a comma that is not quoted is named",
+        "composition,prompt\none,A star, red\n",
+        "compositions.csv, row 2",
     ),
     takes(
         "a row with too few fields has the defaults",
@@ -149,13 +165,29 @@ IDS = [
 ]
 IDS += [
     concepts_refused("an id that comes twice is named", CONCEPTS + "star,star.png\n", "concepts.csv, row 4, concept"),
-    concepts_refused("ids that differ in capitals are named", CONCEPTS + "Star,star.png\n", "concepts.csv, row 4, concept"),
-    compositions_refused("a composition of 300 characters is named", f"composition,prompt\n{'b' * 300},x\n", "compositions.csv, row 2, composition"),
-    compositions_refused("a composition that comes twice is named", PLAIN + "one,more\n", "compositions.csv, row 3, composition"),
+    concepts_refused(
+        "ids that differ in capitals are named", CONCEPTS + "Star,star.png\n", "concepts.csv, row 4, concept"
+    ),
+    compositions_refused(
+        "a composition of 300 characters is named",
+        f"composition,prompt\n{'b' * 300},x\n",
+        "compositions.csv, row 2, composition",
+    ),
+    compositions_refused(
+        "a composition that comes twice is named", PLAIN + "one,more\n", "compositions.csv, row 3, composition"
+    ),
     takes("an id of digits stays text", lambda p: "007" in p.manifest.concepts, concepts=CONCEPTS + "007,star.png\n"),
-    takes("an id that YAML takes for false stays text", lambda p: "no" in p.manifest.concepts, concepts=CONCEPTS + "no,star.png\n"),
-    takes("an id that pandas takes for missing stays text", lambda p: "NA" in p.manifest.concepts, concepts=CONCEPTS + "NA,star.png\n"),
-]  # fmt: skip
+    takes(
+        "an id that YAML takes for false stays text",
+        lambda p: "no" in p.manifest.concepts,
+        concepts=CONCEPTS + "no,star.png\n",
+    ),
+    takes(
+        "an id that pandas takes for missing stays text",
+        lambda p: "NA" in p.manifest.concepts,
+        concepts=CONCEPTS + "NA,star.png\n",
+    ),
+]
 
 NUMBERS = [
     concepts_refused(f"{column} {what} is named", cell(column, value), f"concepts.csv, row 3, {column}")
@@ -211,12 +243,28 @@ NUMBERS += [
 ]
 NUMBERS += [
     takes("fps of a film is read", lambda p: concept("boat")(p).fps == 14.985, concepts=cell("fps", "14.985")),
-    takes("a guidance scale without its zero is read", lambda p: composition(p).guidance_scale == 0.5, compositions=setting("guidance_scale", ".5")),
+    takes(
+        "a guidance scale without its zero is read",
+        lambda p: composition(p).guidance_scale == 0.5,
+        compositions=setting("guidance_scale", ".5"),
+    ),
     takes("leading zeros of steps are read", lambda p: composition(p).steps == 7, compositions=setting("steps", "007")),
-    takes("the largest seed is read exactly", lambda p: composition(p).seeds == (10**18 - 1,), compositions=setting("seeds", "9" * 18)),
-    takes("seeds may be apart by several spaces", lambda p: composition(p).seeds == (3, 1), compositions=setting("seeds", " 3   1 ")),
-    takes("a negative prompt of `none` is empty", lambda p: composition(p).negative_prompt == "", compositions=setting("negative_prompt", "none")),
-]  # fmt: skip
+    takes(
+        "the largest seed is read exactly",
+        lambda p: composition(p).seeds == (10**18 - 1,),
+        compositions=setting("seeds", "9" * 18),
+    ),
+    takes(
+        "seeds may be apart by several spaces",
+        lambda p: composition(p).seeds == (3, 1),
+        compositions=setting("seeds", " 3   1 "),
+    ),
+    takes(
+        "a negative prompt of `none` is empty",
+        lambda p: composition(p).negative_prompt == "",
+        compositions=setting("negative_prompt", "none"),
+    ),
+]
 
 SOURCES = [
     concepts_refused(f"a source {what} is named", f'concept,source\nstar,"{source}"\n', "concepts.csv, row 2, source")
@@ -234,19 +282,47 @@ SOURCES = [
     }.items()
 ]
 SOURCES += [
-    concepts_refused("a binder that is not there is named", "concept,binder\nstar,none.safetensors\n", "concepts.csv, row 2, binder"),
-    concepts_refused("a binder's source that is no number is named", "concept,binder\nstar,star.png#x\n", "concepts.csv, row 2, binder"),
-    concepts_refused("a binder's source of 5,000 digits is named", f"concept,binder\nstar,star.png#{'1' * 5000}\n", "concepts.csv, row 2, binder"),
-    concepts_refused("a start of an image is named", "concept,source,start\nstar,star.png,1\n", "concepts.csv, row 2, start"),
-    concepts_refused("temporal phrases of an image are named", "concept,source,temporal\nstar,star.png,runs\n", "concepts.csv, row 2, temporal"),
-    concepts_refused("a clip's spatial phrases alone are named", cell("spatial", "a boat"), "concepts.csv, row 3, temporal"),
-    concepts_refused("a phrase without a word is named", "concept,source,spatial\nstar,star.png,a star; ...\n", "concepts.csv, row 2, spatial"),
-    concepts_refused("a phrase of two lines is named", 'concept,source,spatial\nstar,star.png,"a\nstar"\n', "concepts.csv, row 2, spatial"),
+    concepts_refused(
+        "a binder that is not there is named", "concept,binder\nstar,none.safetensors\n", "concepts.csv, row 2, binder"
+    ),
+    concepts_refused(
+        "a binder's source that is no number is named",
+        "concept,binder\nstar,star.png#x\n",
+        "concepts.csv, row 2, binder",
+    ),
+    concepts_refused(
+        "a binder's source of 5,000 digits is named",
+        f"concept,binder\nstar,star.png#{'1' * 5000}\n",
+        "concepts.csv, row 2, binder",
+    ),
+    concepts_refused(
+        "a start of an image is named", "concept,source,start\nstar,star.png,1\n", "concepts.csv, row 2, start"
+    ),
+    concepts_refused(
+        "temporal phrases of an image are named",
+        "concept,source,temporal\nstar,star.png,runs\n",
+        "concepts.csv, row 2, temporal",
+    ),
+    concepts_refused(
+        "a clip's spatial phrases alone are named", cell("spatial", "a boat"), "concepts.csv, row 3, temporal"
+    ),
+    concepts_refused(
+        "a phrase without a word is named",
+        "concept,source,spatial\nstar,star.png,a star; ...\n",
+        "concepts.csv, row 2, spatial",
+    ),
+    concepts_refused(
+        "a phrase of two lines is named",
+        'concept,source,spatial\nstar,star.png,"a\nstar"\n',
+        "concepts.csv, row 2, spatial",
+    ),
     takes(
         "phrases keep their words, once each",
         lambda p: concept("star")(p).spatial == ("a star", "gold"),
-        concepts=CONCEPTS.replace("source", "source,spatial,temporal").replace("star.png", "star.png,a star; ;gold;a star,").replace("boat.mp4", "boat.mp4,,"),
+        concepts=CONCEPTS.replace("source", "source,spatial,temporal")
+        .replace("star.png", "star.png,a star; ;gold;a star,")
+        .replace("boat.mp4", "boat.mp4,,"),
     ),
-]  # fmt: skip
+]
 
 INPUTS = ENCODINGS + SEPARATORS + HEADERS + IDS + NUMBERS + SOURCES

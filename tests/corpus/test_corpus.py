@@ -19,4 +19,6 @@ def test_the_corpus_is_large_and_says_of_each_input_what_it_proves():
 
 def test_the_table_in_the_document_is_what_the_corpus_gives():
     """Every input's own test holds it to the verdict that is due, so these are the counts of a run."""
-    assert in_document() == rows([(one.category, one.due) for one in INPUTS]), f"python -m tests.corpus writes {DOCUMENT}"
+    assert in_document() == rows([(one.category, one.due) for one in INPUTS]), (
+        f"python -m tests.corpus writes {DOCUMENT}"
+    )

@@ -27,9 +27,9 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Input:
-    """`proves` is a sentence, and the name of its test. `send`: makes the input in the folder it is given, which is also
-    the working directory, sends it through a public entry point, and returns what came of it. `right` judges that;
-    without it the input is to be refused with an InputError whose message says `names`."""
+    """`proves` is a sentence, and the name of its test. `send`: makes the input in the folder it is given, which is
+    also the working directory, sends it through a public entry point, and returns what came of it. `right` judges
+    that; without it the input is to be refused with an InputError whose message says `names`."""
 
     category: str
     proves: str
