@@ -28,6 +28,8 @@ PACKAGES = {
     "export": ("safetensors",),
 }
 
+# The modules that change no number: how a script is called and speaks, and how much memory it will need.
+UNCOUNTED = ("command", "memory")
 OF_VIDEO = ("av", "imageio-ffmpeg")  # those that an image never meets
 
 
@@ -149,7 +151,7 @@ def _imports(path: Path, unused: tuple[str, ...] = ()) -> frozenset[Path]:
     while waiting:
         for node in ast.walk(_tree(waiting.pop())):
             for module in _package_modules(node):
-                if module not in found and module.stem not in unused:
+                if module not in found and module.stem not in (*unused, *UNCOUNTED):
                     found.add(module)
                     waiting.append(module)
     return frozenset(found)

@@ -44,7 +44,7 @@ def hold(made_from, *outputs: str | Path) -> Iterator[Path | None]:
         _wait_for(lock, runs)
         lock.seek(0)
         made = lock.read()
-        if made == _mark(fingerprint, _kept(paths)) and not any(path.exists() for path in paths):
+        if made == _mark(fingerprint, _second_names(paths)) and not any(path.exists() for path in paths):
             _restore(paths)
             _write(lock, _mark(fingerprint, paths))
             log.info("%s: was finished before; taken as it was", paths[0])
@@ -77,7 +77,7 @@ def _runs(output: Path) -> Path:
     return output.parent / RUNS / output.name
 
 
-def _kept(paths: list[Path]) -> list[Path]:
+def _second_names(paths: list[Path]) -> list[Path]:
     return [_runs(paths[0]) / FINISHED / path.name for path in paths]
 
 
@@ -86,13 +86,13 @@ def _keep(paths: list[Path]) -> None:
     folder = _runs(paths[0]) / FINISHED
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
-    for path, kept in zip(paths, _kept(paths), strict=True):
+    for path, kept in zip(paths, _second_names(paths), strict=True):
         os.link(path, kept)
 
 
 def _restore(paths: list[Path]) -> None:
     """Snakemake wants outputs that are newer than their inputs."""
-    for path, kept in zip(paths, _kept(paths), strict=True):
+    for path, kept in zip(paths, _second_names(paths), strict=True):
         os.link(kept, path)
         os.utime(path)
 

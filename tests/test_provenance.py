@@ -66,4 +66,27 @@ def test_the_training_script_depends_on_the_binder_but_not_on_the_prompts_or_the
     names = {path.name for path in provenance._imports(ROOT / "scripts" / "train.py")}
     assert {"train.py", "binder.py", "binding.py", "noise.py", "wan.py"} <= names
     others = {"vlm.py", "prompts.py", "video.py", "sheets.py", "render.py", "plots.py", "weights.py", "settings.py"}
-    assert not (others | {"grammar.py", "tokens.py", "manifest.py"}) & names
+    assert not (others | {"grammar.py", "tokens.py", "manifest.py", "command.py"}) & names
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'def g():\n    log.info("one is %d", 1)\n    return 1\n',
+        'def g():\n    if log.level:\n        log.warning(f"{log}")\n    return 1\n',
+    ],
+)
+def test_log_lines_do_not_change_the_code(project, text):
+    (project / "bico" / "b.py").write_text(text.replace("one is", "two are").replace("{log}", "the {log}"))
+    before = digest_after(project, "bico/a.py", (project / "bico" / "a.py").read_text())
+    assert digest_after(project, "bico/b.py", text) == before
+    assert digest_after(project, "bico/b.py", text.replace("return 1", "return 2")) != before
+
+
+def test_texts_of_errors_and_of_help_and_the_version_do_not_change_the_code_but_when_an_error_comes_does(project):
+    text = 'X = 1\n__version__ = "1"\ndef f(a, b):\n    if a > {limit}:\n        raise InputError(f"{words} {{a}}")\n'
+    text += '    b.add_argument("--a", default={limit}, help="{words}")\n'
+    before = digest_after(project, "bico/deep.py", text.format(limit=3, words="too much:"))
+    after = text.format(limit=3, words="more than can be:").replace('"1"', '"2"')
+    assert digest_after(project, "bico/deep.py", after) == before
+    assert digest_after(project, "bico/deep.py", text.format(limit=4, words="too much:")) != before
