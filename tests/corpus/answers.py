@@ -1,10 +1,12 @@
 """What a language model may answer when it is asked for the concepts of a picture or a clip."""
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
-from bico.phrases import Phrases, parse_phrases, read_phrases
+from bico.answers import parse_phrases
+from bico.phrases import Phrases, read_phrases
 from tests.corpus.project import write
 from tests.corpus.verdicts import Input
 
@@ -57,7 +59,7 @@ USABLE = [
     takes("a byte order mark is passed over", "\ufeff" + BOTH),
     takes("a comma too many is mended", '{"spatial": ["a red boat", "a lake",], "temporal": ["sails away"],}'),
     takes("single quotation marks are mended", BOTH.replace('"', "'")),
-    takes("curly quotation marks are mended", BOTH.replace('"', "”")),
+    takes("curly quotation marks are mended", re.sub(r'"([^"]*)"', r"“\1”", BOTH)),
     takes("a comment is mended", BOTH.replace('"temporal"', '// motions\n"temporal"').replace(", //", ",\n//")),
     takes("an escaped letter is the letter", BOTH.replace("boat", "b\\u006fat")),
     takes(
@@ -68,6 +70,25 @@ USABLE = [
     takes("Chinese is taken", '{"spatial": ["红色的船"]}', "image", Phrases(("红色的船",))),
     takes("a phrase that is repeated counts once", '{"spatial": ["a red boat", "A red  boat.", "a lake"]}', "image"),
     takes("spaces around phrases do not matter", '{"spatial": [" a red boat ", "a lake\\n"]}', "image"),
+]
+USABLE += [
+    takes(f"{proves} is taken out of a phrase", f'{{"spatial": ["{phrase}"]}}', "image", Phrases((cleaned,)))
+    for proves, phrase, cleaned in (
+        ("a line break", "a\\nboat", "a boat"),
+        ("a lone surrogate", "\\ud83d boat", "boat"),
+        ("a lone low surrogate", "boat \\udea4", "boat"),
+        ("a surrogate's raw half", "\ud83d boat", "boat"),
+        ("a NUL", "a\\u0000boat", "a boat"),
+        ("the beginning of a terminal's command", "a \\u001b[31mboat", "a [31mboat"),
+        ("a separator of groups", "a\\u001dboat", "a boat"),
+    )
+]
+USABLE += [
+    takes(
+        "a clip in which nothing moves has no temporal phrases",
+        '{"spatial": ["a boat"], "temporal": []}',
+        phrases=Phrases(("a boat",)),
+    )
 ]
 UNUSABLE = [
     refused("nothing", ""),
@@ -80,7 +101,6 @@ UNUSABLE = [
     refused("text in JSON", '"a red boat"'),
     refused("an empty object", "{}"),
     refused("an object without phrases", '{"spatial": [], "temporal": []}'),
-    refused("a clip without temporal phrases", '{"spatial": ["a boat"], "temporal": []}'),
     refused("a clip without the temporal key", ONE),
     refused("a still picture with motion alone", '{"temporal": ["sails"]}', "image"),
     refused("phrases that are one text", '{"spatial": "a boat", "temporal": "sails"}'),
@@ -91,13 +111,6 @@ UNUSABLE = [
     refused("an empty phrase", '{"spatial": [""]}', "image"),
     refused("a phrase of spaces", '{"spatial": ["  "]}', "image"),
     refused("a phrase of punctuation", '{"spatial": ["..."]}', "image"),
-    refused("a phrase of two lines", '{"spatial": ["a\\nboat"]}', "image"),
-    refused("a lone surrogate", '{"spatial": ["\\ud83d boat"]}', "image"),
-    refused("a lone low surrogate", '{"spatial": ["boat \\udea4"]}', "image"),
-    refused("a surrogate's raw half", '{"spatial": ["\ud83d boat"]}', "image"),
-    refused("a NUL in a phrase", '{"spatial": ["a\\u0000boat"]}', "image"),
-    refused("an escape sequence in a phrase", '{"spatial": ["a \\u001b[31mboat"]}', "image"),
-    refused("a separator of groups in a phrase", '{"spatial": ["a\\u001dboat"]}', "image"),
     refused("10,000 phrases", json.dumps({"spatial": [f"boat {i}" for i in range(10_000)]}), "image"),
     refused("a phrase of 10,000 words", json.dumps({"spatial": ["boat " * 10_000]}), "image"),
     refused("a phrase of 100,000 letters", json.dumps({"spatial": ["b" * 100_000]}), "image"),

@@ -157,6 +157,11 @@ def _send_eps(folder: Path, name: str) -> object:
         assert not (folder / "started").exists(), "Ghostscript was started"
 
 
+def _send_folder(folder: Path) -> np.ndarray:
+    Path("a.png").mkdir()
+    return through("a.png")
+
+
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\nshowpage\n%%EOF\n"
 PICTURES = [
     *(
@@ -166,6 +171,7 @@ PICTURES = [
     picture("a JPEG under a picture's other name is read by what it is", quarters, "JPEG", "a.png", quality=95),
     picture("a PNG under a JPEG's name is read by what it is", quarters, "PNG", "a.jpg"),
     picture("a suffix in capitals is a suffix", quarters, "PNG", "A.PNG"),
+    picture("a GIF under a PNG's name is read by what it is", quarters, "GIF", "a.png"),
     picture("a progressive JPEG is read", quarters, "JPEG", "a.jpeg", progressive=True, quality=95),
     picture("a palette is resolved", lambda: quarters("P"), "PNG", "a.png"),
     picture(
@@ -262,7 +268,7 @@ PICTURES = [
             lambda format=format: saved(quarters("P" if format == "PCX" else "RGB"), format),
             "a.png",
         )
-        for format in ("GIF", "PDF", "PPM", "TGA", "PCX", "ICNS", "ICO", "DDS", "SGI", "IM")
+        for format in ("PDF", "PPM", "TGA", "PCX", "ICNS", "ICO", "DDS", "SGI", "IM")
     ),
     *(
         Input(
@@ -274,7 +280,7 @@ PICTURES = [
         for name in ("a.png", "a.jpg", "a.tif")
     ),
     refused("a damaged AVIF under a PNG's name", lambda: (CASES / "damaged_avif.png").read_bytes(), "a.png"),
-    refused("a folder under a picture's name", lambda: b"", "a.png/b.png/"),
+    Input("media", "a folder under a picture's name is refused", _send_folder, names="a.png"),
 ]
 
 # Videos
@@ -369,7 +375,7 @@ def uneven(*times: int, suffix: str = ".mkv") -> bytes:
 def _send_uneven(folder: Path, make: Make, fps: float) -> tuple[int, int, bool]:
     """What planning counts, what a trim of just so many holds, and whether one more is refused."""
     write("a.mkv", make())
-    left = frames_left("a.mkv", "0", fps)
+    left = frames_left("a.mkv", 500, "0", fps)
     trim("a.mkv", "b.mp4", left, fps=fps)
     more = False
     with contextlib.suppress(ValueError):

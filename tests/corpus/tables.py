@@ -111,6 +111,11 @@ SEPARATORS = [
 ]
 
 HEADERS = [
+    takes(
+        "an empty column behind the last, as spreadsheets write it, does not matter",
+        as_usual,
+        concepts=CONCEPTS.replace("\n", ",\n"),
+    ),
     concepts_refused("an unknown column is named", "concept,source,colour\nstar,star.png,red\n", "column 'colour'"),
     concepts_refused("a column in capitals is named", "Concept,source\nstar,star.png\n", "column 'Concept'"),
     concepts_refused("a duplicate column is named", "concept,source,source\nstar,star.png,\n", "'source'"),
@@ -123,7 +128,7 @@ HEADERS = [
     compositions_refused(
         "a duplicate column that differs in spaces is named", "composition,prompt,steps, steps\na,b,1,2\n", "'steps'"
     ),
-    concepts_refused("a column without a name is refused", "concept,source,\nstar,star.png,\n", "concepts.csv"),
+    concepts_refused("a field under no name is refused", "concept,source,\nstar,star.png,x\n", "concepts.csv"),
     concepts_refused("a missing column is named", "source\nstar.png\n", "column 'concept': missing"),
     compositions_refused("a missing prompt column is named", "composition\none\n", "column 'prompt': missing"),
     concepts_refused("a row with too many fields is named", "concept,source\nstar,star.png,x\n", "concepts.csv, row 2"),

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bico import InputError
+from bico.answers import parse_phrases
 from bico.grammar import GrammarError, parse
-from bico.phrases import Phrases, parse_phrases
+from bico.phrases import Phrases
 from bico.settings import SCHEMAS, load_config
 from tests.corpus.fuzz import binder, grammar
 from tests.corpus.project import CONCEPTS, plan

@@ -13,7 +13,7 @@ from bico import InputError
 
 SECONDS = 60  # a hundred times what the slowest input takes, so that only work without end is called a hang
 ROOM = 4 << 30  # bytes of address space that judging an input may add
-LINES, LENGTH = 6, 1500  # of a refusal, at most
+LINES, LENGTH = 6, 3000  # of a refusal, at most
 
 
 class Verdict(StrEnum):
