@@ -19,6 +19,7 @@ from jsonschema import Draft202012Validator, FormatChecker, ValidationError, val
 from bico import InputError
 from bico.components import vae_factors
 from bico.grammar import INVISIBLE, bad_id, shorten
+from bico.provenance import ROOT
 from bico.reading import read_yaml
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "workflow" / "schemas"
@@ -177,12 +178,17 @@ class ModelFile:
 def load_model(path: str | Path, weights: str | Path) -> ModelFile:
     """Reads and checks a model file; hub components lie under the folder `weights`. Raises InputError."""
     path, weights = Path(path), Path(weights)
-    if not path.is_file():
+    if not shipped(path).is_file():
         raise InputError(f"{path}: no such model file")
-    content, problems = _checked(read_yaml(path), "model")
+    content, problems = _checked(read_yaml(shipped(path)), "model")
     _refuse(str(path), problems)
     components = {name: _component(name, made, weights) for name, made in content.pop("components").items()}
     return ModelFile(path=path, components=components, weights=weights, **content)
+
+
+def shipped(path: Path) -> Path:
+    """The file that comes with the workflow, where the working directory has none of this name."""
+    return ROOT / path if not path.exists() and (ROOT / path).exists() else path
 
 
 def size_problems(model: ModelFile, frames: int) -> Iterator[str]:
@@ -203,7 +209,7 @@ def size_problems(model: ModelFile, frames: int) -> Iterator[str]:
 
 def _component(name: str, made: dict, weights: Path) -> Component:
     if "path" in made:
-        return Component(name, Path(made["path"]), build=made.get("build"))
+        return Component(name, shipped(Path(made["path"])), build=made.get("build"))
     checkout = weights / f"{made['repo'].replace('/', '--')}@{made['revision'][:8]}"
     subfolder = made.get("subfolder", "")
     return Component(name, checkout / subfolder, made["repo"], made["revision"], subfolder)
