@@ -11,5 +11,5 @@ rule weights:
         folder=pipeline.model.weights.as_posix(),
         components=pipeline.needed_components(),
     shell:
-        "python scripts/weights.py --model {params.model:q} --weights {params.folder:q}"
+        'python "$BICO_SCRIPTS"/weights.py --model {params.model:q} --weights {params.folder:q}'
         " --components {params.components:q} 2>&1 | keep_log {log:q}"
