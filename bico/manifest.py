@@ -353,7 +353,7 @@ def _media_problems(concept: Concept, frames: int) -> Iterator[tuple[str, str]]:
             yield (
                 field,
                 f"{path} is dated {ahead:.0f} s in the future, and Snakemake throws away what is made of such a file; "
-                f"give it today's date: touch {shlex.quote(path)}",
+                f"give it today's date: touch -- {shlex.quote(path)}",
             )
     if concept.kind is None or not os.path.isfile(concept.source):
         return

@@ -718,7 +718,7 @@ def test_a_source_or_binder_dated_in_the_future_is_refused_with_the_remedy(here)
     os.utime("now.png", (time.time() + 2,) * 2)
     source, binder = planned("concept,source,binder\na,it's.png,\nb,now.png,\nc,,b.safetensors\n")
     assert source.startswith("concepts.csv, row 2, source: it's.png is dated 1")
-    assert source.endswith("touch 'it'\"'\"'s.png'") and "s in the future" in source
+    assert source.endswith("touch -- 'it'\"'\"'s.png'") and "s in the future" in source
     assert binder.startswith("concepts.csv, row 4, binder: b.safetensors is dated 1")
     subprocess.run(source.partition("date: ")[2], shell=True, check=True)
     assert len(planned("concept,source\na,it's.png\n")) == 0
