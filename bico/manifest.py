@@ -21,7 +21,7 @@ from bico.grammar import INVISIBLE, LONGEST, GrammarError, Piece, bad_id, parse,
 from bico.layout import read_layout
 from bico.phrases import A_PHRASE, bad_phrases, shown
 from bico.reading import read_text
-from bico.settings import ModelFile, read_field, size_problems
+from bico.settings import ModelFile, bad_path, read_field, size_problems
 from bico.tokens import readable_tokenizer
 from bico.video import SHORT, frames_left, media_kind, probe
 
@@ -94,7 +94,7 @@ class _Row:
         self.file, self.number, self.values, self.problems = file, number, values, problems
 
     def problem(self, field: str, text: str) -> None:
-        self.problems.append(f"{self.file}, row {self.number}, {field}: {text}")
+        self.problems.append(f"{self.file}, row {self.number}, {field}: {shorten(text, 2000)}")
 
     def text(self, field: str, default: str = "") -> str:
         return self.values.get(field, "").strip() or default
@@ -213,8 +213,9 @@ def _read_table(path: Path, columns: tuple[str, ...], required: tuple[str, ...],
     header = [column.strip() for column in header]
     if bad := list(_bad_columns(header, columns, required)):
         problems += [f"{path}, {problem}" for problem in bad]
-        if not set(required) <= set(header):
-            return
+        named = [column for column in header if column in columns]
+        if not set(required) <= set(named) or len(set(named)) < len(named):
+            return  # nobody knows what the rows mean
     id_column, seen = columns[0], {}
     for number, values in enumerate(lines, start=2):
         if not any(value.strip() for value in values):
@@ -225,7 +226,8 @@ def _read_table(path: Path, columns: tuple[str, ...], required: tuple[str, ...],
         if any(value.strip() for column, value in zip(header, values, strict=False) if not column):
             row.problem(id_column, "there is a field under a column without a name")
         name = row.text(id_column)
-        if bad := bad_id(name):
+        bad = None if INVISIBLE.search(name) else bad_id(name)  # `is_readable` speaks of what nobody sees
+        if bad:
             row.problem(id_column, bad)
         elif name.casefold() in seen:
             row.problem(id_column, f"'{name}' is already the id of row {seen[name.casefold()]}")
@@ -277,11 +279,8 @@ def _concept(row: _Row) -> Concept | None:
     binder, binder_source = row.take(
         "binder", _binder, (None, None), "a binder file, or file#0, file#1, ... of several sources"
     )
-    if binder and not os.path.isfile(binder):
-        row.problem("binder", f"no such file: {shorten(binder)}")
-    for field, path in (("source", source), ("binder", binder)):
-        if path and {"{", "}"} & set(path):
-            row.problem(field, f"found '{path}', allowed: a path without {{ and }}, which stand for other text here")
+    if binder and (bad := bad_path(binder) or (not os.path.isfile(binder) and f"no such file: {shorten(binder)}")):
+        row.problem("binder", bad)
     if binder and binder.startswith("-"):
         row.problem("binder", f"found '{binder}', allowed: a path that does not look like an option, ./{binder}")
     try:
@@ -289,8 +288,8 @@ def _concept(row: _Row) -> Concept | None:
     except InputError as problem:
         row.problem("source", str(problem) if source else "empty; allowed: the path of an image or a video")
         return None
-    if kind and not os.path.isfile(source):
-        row.problem("source", f"no such file: {shorten(source)}")
+    if kind and (bad := bad_path(source) or (not os.path.isfile(source) and f"no such file: {shorten(source)}")):
+        row.problem("source", bad)
     start = row.take("start", _start, "0", "a frame number, or seconds like 1.5s, of at most nine digits")
     fps = row.take("fps", partial(read_field, "fps"), None)
     short = row.take("short", _one_of(SHORT), "error")

@@ -185,7 +185,7 @@ class Pipeline:
 
     def last_stage(self, method: str, concept: str) -> int:
         """2 for a video under a method with a temporal stage, else 1."""
-        return 2 if self._concept(concept).kind == "video" and self.methods[method]["temporal_stage"] else 1
+        return 2 if self.methods[method]["temporal_stage"] and self._concept(concept).kind == "video" else 1
 
     def trains_on_frames(self, method: str, concept: str, stage: int) -> bool:
         """Stage 1 of a video with a temporal stage sees single frames; everything else the whole clip."""

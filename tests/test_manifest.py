@@ -1,12 +1,17 @@
+import csv
 import dataclasses
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from bico import InputError
-from bico.manifest import load_manifest, media_problems, model_problems
+from bico.grammar import ID
+from bico.manifest import COMPOSITION_COLUMNS, CONCEPT_COLUMNS, load_manifest, media_problems, model_problems
 from bico.settings import load_model
 from bico.video import write_video
 from tests.conftest import ROOT
@@ -179,3 +184,163 @@ def test_a_finished_binder_may_stand_in_for_a_source(model):
     found = problems(model, "concept,binder\nakita,b.safetensors\ngaming,a.safetensors#x\n")
     assert "row 2, binder: no such file: b.safetensors" in found[0]
     assert "row 3, binder: found 'a.safetensors#x', allowed: a binder file" in found[1]
+
+
+CONCEPT_TABLE, COMPOSITION_TABLE = "concept,source\nakita,akita.png\n", "composition,prompt\nx,plain words\n"
+DIGITS = "9" * 400
+
+
+@pytest.fixture
+def plain():
+    """A model file whose weights are not there: tables are then checked as text."""
+    return load_model(ROOT / "config" / "models" / "world.yaml", "weights")
+
+
+@pytest.mark.parametrize(
+    ("concepts", "says"),
+    [
+        ("concept;source\na;akita.png\n", "row 1: the columns stand apart by semicolons; allowed: commas"),
+        ("concept\tsource\na\takita.png\n", "row 1: the columns stand apart by tabs; allowed: commas"),
+        ("concept,source,source\na,akita.png,\n", "column 'source': there 2 times, allowed: once"),
+        ('concept,source\na,akita.png\nb,"akita.png\n', "row 3: cannot be read as a CSV table: unexpected end of data"),
+        ("concept,source,\na,akita.png,x\n", "row 2, concept: there is a field under a column without a name"),
+        (
+            f"concept,source\n{'x' * 300},akita.png\n",
+            "has 300 characters, allowed: at most 100, since files are named by it",
+        ),
+        ("concept,source\nNUL,akita.png\n", "row 2, concept: found 'NUL', the name of a device where Windows"),
+        ("concept,source\n.a,akita.png\n", "row 2, concept: found '.a', allowed: letters"),
+        ("concept,source\na\u200bb,akita.png\n", "row 2, concept: character 2 is U+200B, which nobody sees; remove it"),
+        ("concept,source\na\0b,akita.png\n", "concepts.csv, line 2: not UTF-8 text; it looks like a binary file"),
+        ("concept,source\na,a\x1b.png\n", "row 2, source: character 2 is U+001B, which nobody sees; remove it"),
+        (f"concept,source\na,{'x' * 300}.png\n", "row 2, source: found 'xxx"),
+        (f"concept,source,fps\na,gaming.mp4,{DIGITS}\n", "row 2, fps: found '99999"),
+        ("concept,source,fps\na,gaming.mp4,nan\n", "row 2, fps: found 'nan', allowed: a finite number"),
+        ("concept,source,fps\na,gaming.mp4,1e-999\n", "row 2, fps: found '1e-999', allowed: above 0"),
+        ("concept,source,fps\na,gaming.mp4,2000\n", "row 2, fps: found '2000', allowed: at most 1000"),
+        ("concept,source,fps\na,gaming.mp4,-0\n", "row 2, fps: found '-0', allowed: above 0"),
+        ("concept,source,fps\na,gaming.mp4,٣\n", "row 2, fps: found '٣', allowed: a finite number"),
+        (f"concept,source,start\na,gaming.mp4,{DIGITS}\n", "row 2, start: found '99999"),
+        (f"concept,source,start\na,gaming.mp4,{DIGITS}s\n", "row 2, start: found '99999"),
+        (
+            f"concept,source,spatial\na,akita.png,{'x' * 20_001}\n",
+            "row 2, spatial: 20,001 characters, allowed: at most 20",
+        ),
+        (
+            "concept,source\n" + "a,akita.png\n" + "x" * 140_000,
+            "row 3: cannot be read as a CSV table: field larger than",
+        ),
+    ],
+)
+def test_what_a_table_of_concepts_cannot_mean_is_refused_in_one_short_line(plain, concepts, says):
+    (problem,) = problems(plain, concepts, COMPOSITION_TABLE)
+    assert says in problem and problem.startswith("concepts.csv") and len(problem) < 220 and "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    ("compositions", "says"),
+    [
+        ("composition,prompt,seeds,seeds\na,b,1 2 3,\n", "column 'seeds': there 2 times, allowed: once"),
+        ("composition;prompt\nx;y\n", "row 1: the columns stand apart by semicolons; allowed: commas"),
+        ("composition,prompt\nx,safe \u202egnp.exe\n", "row 2, prompt: character 6 is U+202E, which nobody sees"),
+        (
+            "composition,prompt,guidance_scale\nx,y,nan\n",
+            "row 2, guidance_scale: found 'nan', allowed: a finite number",
+        ),
+        (f"composition,prompt,guidance_scale\nx,y,{DIGITS}\n", "row 2, guidance_scale: found '99999"),
+        (
+            'composition,prompt,guidance_scale\nx,y,"2,5"\n',
+            "row 2, guidance_scale: found '2,5', allowed: a finite number",
+        ),
+        (f"composition,prompt,steps\nx,y,{DIGITS}\n", "row 2, steps: found '99999"),
+        ("composition,prompt,steps\nx,y,10001\n", "row 2, steps: found '10001', allowed: at most 10000"),
+        (f"composition,prompt,frames\nx,y,{2**63}\n", "row 2, frames: found '9223372036854775808', allowed: a whole"),
+        (f"composition,prompt,seeds\nx,y,{DIGITS}\n", "row 2, seeds: found '99999"),
+        ("composition,prompt,seeds\nx,y,٣\n", "row 2, seeds: found '٣', allowed: whole numbers"),
+        (f"composition,prompt,negative_prompt\nx,y,{'z' * 20_001}\n", "row 2, negative_prompt: 20,001 characters"),
+        (f"composition,prompt\nx,[a](akita*{DIGITS})\n", "row 2, prompt: the link '[a]' is scaled by '99999"),
+        (f"composition,prompt\nx,{'z' * 20_001}\n", "row 2, prompt: 20,001 characters, allowed: at most 20,000"),
+    ],
+)
+def test_what_a_table_of_compositions_cannot_mean_is_refused_in_one_short_line(plain, compositions, says):
+    (problem,) = problems(plain, CONCEPT_TABLE, compositions)
+    assert says in problem and problem.startswith("compositions.csv") and len(problem) < 250 and "\n" not in problem
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16", "utf-16-le"])
+def test_a_table_in_another_encoding_is_one_problem_with_what_it_looks_like(plain, encoding):
+    Path("concepts.csv").write_text("concept,source\nakita,akita.png\n# café,\n", encoding)
+    Path("compositions.csv").write_text("composition,prompt\nx,[A dog](akita)\n", "utf-8")
+    with pytest.raises(InputError) as error:
+        load_manifest("concepts.csv", "compositions.csv", plain)
+    (problem,) = error.value.problems
+    assert f"it looks like {'UTF-16' if '16' in encoding else 'Latin-1'}" in problem and "concepts.csv, line" in problem
+
+
+def test_joiners_of_emoji_and_scripts_and_marks_of_direction_are_text(plain):
+    prompt = "a family 👨\u200d👩\u200d👧 and می\u200cخواهم \u200fשלום"
+    assert load(plain, CONCEPT_TABLE, f"composition,prompt\nx,{prompt}\n").compositions["x"].prompt == prompt
+
+
+def test_equal_fields_are_the_same_whatever_way_they_are_written(plain):
+    tables = [
+        (
+            "concept,source,start,fps\na,./gaming.mp4,007,15\nb,gaming.mp4,1.50s,\n",
+            "composition,prompt,seeds,guidance_scale,steps,frames\nx,y,01 2,2,10,81\n",
+        ),
+        (
+            "concept,source,start,fps\na,gaming.mp4,7,1.5e1\nb,.//gaming.mp4,01.5s,\n",
+            "composition,prompt,seeds,guidance_scale,steps,frames\nx,y,1 2,2.0,10.0,081\n",
+        ),
+    ]
+    one, other = (repr(load(plain, *each)) for each in tables)
+    assert one == other and "15.0" in one and "1.5s" in one
+
+
+def test_asking_for_a_name_that_there_is_not_says_which_there_are(plain):
+    manifest = load(plain)
+    with pytest.raises(InputError, match="no concept is called 'zoe'; there are: akita, gaming"):
+        manifest.concepts["zoe"]
+    with pytest.raises(InputError, match="no composition is called 'b'; there are: both"):
+        manifest.compositions["b"]
+
+
+FIELD = st.one_of(
+    st.text(max_size=12),
+    st.sampled_from(
+        ["", "a", "A", "-a", "akita.png", "gaming.mp4", "1 2", "1.5s", "1e3", "nan", DIGITS, "loop", "none"]
+    ),
+    st.text('[]()#|\\*a0,;"\n\t', max_size=12),
+)
+COLUMNS = st.sampled_from(sorted({*CONCEPT_COLUMNS, *COMPOSITION_COLUMNS}))
+
+
+def as_csv(rows: list[list[str]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+@st.composite
+def tables(draw, columns: tuple[str, ...]) -> bytes:
+    """A well-formed table of strange fields, or strange bytes."""
+    header = draw(st.one_of(st.just(list(columns)), st.lists(st.one_of(COLUMNS, FIELD), max_size=5)))
+    rows = draw(st.lists(st.lists(FIELD, min_size=len(header), max_size=len(header) + 1), max_size=3))
+    text = as_csv([header, *rows])
+    return draw(
+        st.one_of(st.just(text.encode("utf-8", "replace")), st.binary(max_size=40), st.just(text.encode("utf-16")))
+    )
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(tables(CONCEPT_COLUMNS), tables(COMPOSITION_COLUMNS))
+def test_any_tables_are_a_manifest_or_problems_that_name_their_file(plain, concepts, compositions):
+    Path("concepts.csv").write_bytes(concepts)
+    Path("compositions.csv").write_bytes(compositions)
+    try:
+        manifest = load_manifest("concepts.csv", "compositions.csv", plain)
+    except InputError as error:
+        for problem in error.problems:
+            assert problem.startswith(("concepts.csv", "compositions.csv")) and "\n" not in problem
+        return
+    assert all(ID.fullmatch(name) for name in [*manifest.concepts, *manifest.compositions])

@@ -15,6 +15,7 @@ import yaml
 from PIL import Image
 
 from bico.boundprompt import load_bound_prompt, read_header
+from bico.components import component_digest
 from bico.provenance import file_digest
 from tests.project import edit, make_project, planned_jobs, snakemake, succeed
 
@@ -84,7 +85,7 @@ def test_a_binder_says_all_that_made_it(finished):
     assert (header["concept"], header["stage"], header["spec"]["dual"]) == ("slide", 2, True)
     assert header["settings"]["training"]["iterations"] == 4 and header["settings"]["method"]["beta"] == 0.875
     assert len(header["inputs"]["prompts"]) == 64 and header["code"]
-    assert header["model"]["path"].endswith("transformer") and len(header["model"]["manifest_sha256"]) == 64
+    assert header["model"]["path"].endswith("transformer") and len(header["model"]["sha256"]) == 64
 
 
 def test_each_job_leaves_a_log_and_a_benchmark(finished):
@@ -383,7 +384,7 @@ def test_a_video_says_what_made_it(finished):
     encoded = bound["made_by"]
     assert encoded["versions"]["transformers"] and (encoded["device"], encoded["dtype"]) == ("cpu", "float32")
     manifest = finished / "resources" / "weights" / "manifests" / "embedded" / "text_encoder.json"
-    assert encoded["inputs"]["text_encoder"]["manifest_sha256"] == file_digest(manifest)
+    assert encoded["inputs"]["text_encoder"]["sha256"] == component_digest(manifest)
     assert bound["binders"][1]["sha256"] == file_digest(folder / "binders" / "slide" / "stage2.safetensors")
     assert bound["binders"][1]["inputs"]["latents"] == file_digest(
         finished / "results/concepts/slide/latents.safetensors"
