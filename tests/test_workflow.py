@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 
 from bico.boundprompt import load_bound_prompt, read_header
+from bico.components import component_digest
 from bico.provenance import file_digest
 from tests.project import edit, make_project, planned_jobs, snakemake, succeed
 
@@ -83,7 +84,7 @@ def test_a_binder_says_all_that_made_it(finished):
     assert (header["concept"], header["stage"], header["spec"]["dual"]) == ("slide", 2, True)
     assert header["settings"]["training"]["iterations"] == 4 and header["settings"]["method"]["beta"] == 0.875
     assert len(header["inputs"]["prompts"]) == 64 and header["code"]
-    assert header["model"]["path"].endswith("transformer") and len(header["model"]["manifest_sha256"]) == 64
+    assert header["model"]["path"].endswith("transformer") and len(header["model"]["sha256"]) == 64
 
 
 def test_each_job_leaves_a_log_and_a_benchmark(finished):
@@ -186,7 +187,7 @@ def change_loss_plot(folder):
 
 
 def change_download(folder):
-    edit(folder / "bico" / "weights.py", "max_workers=4", "max_workers=8")
+    edit(folder / "bico" / "fetch.py", "max_workers=4", "max_workers=8")
 
 
 WRITTEN = {job for name in ("red", "slide") for job in (f"prompts:{name}", f"encode_prompts:{name}:prompts")}
@@ -211,7 +212,7 @@ PROMPTS_OF_RED = {"concepts:red", "prompts:red", "encode_prompts:red:prompts"}
         (change_config("method", absorbent="none"), TRAINING | RED),
         (change_model("fps", 10), rendered("both", "template", "still", "free")),
         (change_loss_plot, {job for job in TRAINING if job.startswith("plot")}),
-        (change_download, PAGE),
+        (change_download, set()),
         (change_comments, set()),
         (change_wording, set()),
         (reorder_keys, set()),
@@ -278,7 +279,7 @@ def test_a_video_says_what_made_it(finished):
     encoded = bound["made_by"]
     assert encoded["versions"]["transformers"] and (encoded["device"], encoded["dtype"]) == ("cpu", "float32")
     manifest = finished / "resources" / "weights" / "manifests" / "embedded" / "text_encoder.json"
-    assert encoded["inputs"]["text_encoder"]["manifest_sha256"] == file_digest(manifest)
+    assert encoded["inputs"]["text_encoder"]["sha256"] == component_digest(manifest)
     assert bound["binders"][1]["sha256"] == file_digest(folder / "binders" / "slide" / "stage2.safetensors")
     assert bound["binders"][1]["inputs"]["latents"] == file_digest(
         finished / "results/concepts/slide/latents.safetensors"
