@@ -49,6 +49,13 @@ def read_manifest(model, name: str) -> dict:
     return json.loads(model.manifest(name).read_text("utf-8"))
 
 
+def damage(path: Path) -> None:
+    """Changes one bit."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
 def manifests_in(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("[!.]*.json"))
 
@@ -487,9 +494,7 @@ def test_a_copied_file_that_is_not_the_hubs_is_named(hub, published):
     path = published.components["vae"].folder / "config.json"
     path.write_text(path.read_text().replace("0.0", "0.1"))
     large = weights_of(published.components["transformer"].folder)
-    content = bytearray(large.read_bytes())
-    content[-1] ^= 1
-    large.write_bytes(content)
+    damage(large)
     with pytest.raises(InputError) as refused:
         fetch_weights(published)
     end = "not the file that the hub has; remove it and call again"
@@ -529,6 +534,18 @@ def test_weights_and_manifests_copied_to_a_machine_without_network_need_no_hub(h
     assert digests[0] == digests[1]
 
 
+def test_a_file_that_was_damaged_while_it_was_copied_is_named_without_network(hub, published, monkeypatch):
+    fetch_weights(published, ["vae"])
+    shutil.copytree("weights", "elsewhere/weights", ignore=shutil.ignore_patterns("*.stamps.json"))
+    there = load_model(published.path, "elsewhere/weights")
+    damage(weights_of(there.components["vae"].folder))
+    unplug(monkeypatch)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"safetensors: not the file that the hub has; remove it and call again"):
+            fetch_weights(there, ["vae"])
+        assert missing_weights(there, ["vae"])
+
+
 # --------------------------------------------------------------------------------------------- through Snakemake
 
 
@@ -549,7 +566,7 @@ def test_snakemake_weights_looks_again_each_time(tmp_path, embedded):
         stopped = snakemake(folder, "weights")
         said = stopped.stdout + stopped.stderr
         assert stopped.returncode and f"{file}: " in said and "Traceback" not in said
-        assert "weights of model 'embedded' (model.yaml) are missing" in snakemake(folder, "-n").stderr
+        assert "weights of model 'embedded' (model.yaml) are missing" in snakemake(folder, "-n").stdout
     before = file_digest(kept)
     tensors = load_file(kept)
     tensors["encoder.conv_in.bias"] += 1
