@@ -234,7 +234,11 @@ def _take(model: ModelFile, component: Component, listing: Listing | None) -> No
     manifest = {"component": component.name, **origin(component), "files": files}
     if component.repo:
         manifest["folder"] = Path(os.path.relpath(component.folder, target.parent)).as_posix()
-        manifest["verified"] = _verify(component, listing, files) if listing else _was_verified(known, manifest)
+        try:
+            manifest["verified"] = _verify(component, listing, known, files)
+        except InputError:
+            write_json(stamps_file(target), {name: [] for name in files})  # so that planning refuses them too
+            raise
     if manifest != known:
         write_json(target, manifest)
     if stamps != read_stamps(target):
@@ -275,27 +279,25 @@ def _sha256(path: Path, bar: tqdm) -> str:
     return read.hexdigest()
 
 
-def _verify(component: Component, listing: Listing, files: dict[str, dict]) -> bool:
-    """Compares with the hub's digests: SHA-256 of large files, git's of small ones. InputError names what differs."""
-    wrong = []
-    for name, file in listing.items():
-        path = component.folder / name
-        same = file.lfs.sha256 == files[name]["sha256"] if file.lfs else file.blob_id == _git_digest(path)
-        if not same:
-            wrong.append(f"{path}: not the file that the hub has; remove it and call again")
-    if wrong:
-        raise InputError(*wrong)
-    if strangers := sorted(files.keys() - listing.keys()):
-        log.warning("%s: holds %s, which the hub does not have", component.folder, ", ".join(strangers))
-    return not strangers
-
-
-def _was_verified(known: dict | None, manifest: dict) -> bool:
-    """Without the hub: whether these very files were found to be its before."""
-    if known is None or not known.get("verified", True):
+def _verify(component: Component, listing: Listing | None, known: dict | None, files: dict[str, dict]) -> bool:
+    """Whether the files are the hub's: by what it lists, SHA-256 of large files and git's digests of small ones;
+    without it by a manifest that was verified before. InputError names what differs."""
+    if listing:
+        same = {
+            name: file.lfs.sha256 == files[name]["sha256"]
+            if file.lfs
+            else file.blob_id == _git_digest(component.folder / name)
+            for name, file in listing.items()
+        }
+    elif known and known.get("verified", True) and known.items() >= origin(component).items():
+        same = {name: file == files.get(name, file) for name, file in known["files"].items()}
+    else:
         return False
-    same = ("repo", "revision", "subfolder", "files")
-    return all(known.get(key) == manifest[key] for key in same)
+    if wrong := [component.folder / name for name in same if not same[name]]:
+        raise InputError(*(f"{path}: not the file that the hub has; remove it and call again" for path in wrong))
+    if strangers := sorted(files.keys() - same.keys()):
+        log.warning("%s: holds %s, which the hub does not have", component.folder, ", ".join(strangers))
+    return files.keys() == same.keys()
 
 
 def _git_digest(path: Path) -> str:

@@ -6,6 +6,7 @@ opens a pickle.
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from bico.settings import Component, ModelFile
 from bico.tokens import PromptTokenizer
 from bico.weights import needed_files
 
+log = logging.getLogger(__name__)
 KINDS = {
     "transformer": diffusers.WanTransformer3DModel,
     "vae": diffusers.AutoencoderKLWan,
@@ -30,7 +32,6 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # Fields of two components' configs that must be equal.
 PAIRS = (
     ("transformer", "in_channels", "vae", "z_dim"),
-    ("transformer", "out_channels", "vae", "z_dim"),
     ("transformer", "text_dim", "text_encoder", "d_model"),
 )
 
@@ -165,6 +166,8 @@ def _check_on_meta(kind: type, folder: Path, where: Path, files: list[Path]) -> 
     )
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"{where}: {len(missing)} weights that config.json asks for are missing, such as {missing[0]}")
+    if unused := sorted(info["unexpected_keys"]):
+        log.warning("%s: %d weights are not used, such as %s", where, len(unused), unused[0])
 
 
 def _holder(files: list[Path], name: str) -> Path | None:

@@ -49,6 +49,17 @@ def read_manifest(model, name: str) -> dict:
     return json.loads(model.manifest(name).read_text("utf-8"))
 
 
+def damage(path: Path) -> None:
+    """Changes one bit."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def manifests_in(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("[!.]*.json"))
+
+
 def refusal(model, *components: str) -> str:
     """What fetching says against the weights, in one line, and no manifest is left."""
     with pytest.raises(InputError) as refused:
@@ -82,7 +93,7 @@ def test_a_second_fetch_reads_and_writes_nothing(model, caplog):
 
 def test_only_the_components_that_are_asked_for_are_taken(model):
     fetch_weights(model, WITHOUT_VLM)
-    assert [path.stem for path in sorted(model.manifest("vlm").parent.glob("*.json"))] == sorted(WITHOUT_VLM)
+    assert manifests_in(model.manifest("vlm").parent) == sorted(WITHOUT_VLM)
 
 
 def test_a_component_that_the_model_file_does_not_name_is_named(model):
@@ -262,8 +273,8 @@ UNLOADABLE = {
     "a pickle alone": (
         "text_encoder",
         pickle_only,
-        "source/text_encoder/pytorch_model.bin: a pickle, which can run code and is never opened; convert the weights to "
-        "model.safetensors",
+        "source/text_encoder/pytorch_model.bin: a pickle, which can run code and is never opened; convert the weights "
+        "to model.safetensors",
     ),
     "another name": (
         "transformer",
@@ -306,7 +317,7 @@ UNLOADABLE = {
     "whole numbers": (
         "transformer",
         lambda: change_tensors("transformer", lambda t: t.update({k: v.to(torch.int8) for k, v in t.items()})),
-        f"{WEIGHTS}: 119 weights are whole numbers, such as ",
+        f"{WEIGHTS}: 123 weights are whole numbers, such as ",
     ),
     "NaN": ("transformer", set_one(float("nan")), f"{WEIGHTS}: blocks.1.ffn.net.2.bias holds NaN or infinite values"),
     "infinity": ("transformer", set_one(float("-inf")), f"{WEIGHTS}: blocks.1.ffn.net.2.bias holds NaN or infinite"),
@@ -398,6 +409,8 @@ def hub(tmp_path, embedded, monkeypatch):
     Path("hub/transformer/notes.bin").write_bytes(b"pickled")
     with serve({WAN: Path("hub").resolve(), QWEN: Path("qwen").resolve()}) as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        template = constants.HUGGINGFACE_CO_URL_TEMPLATE.split("/{", 1)[1]
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{server.url}/{{{template}")
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
         yield server
 
@@ -462,8 +475,6 @@ def test_copied_folders_are_adopted_without_network_and_verified_with_it(hub, pu
     assert missing_weights(published) == [] and hub.asked == []
     assert caplog.text.count("adopted from a local folder, the revision is unverified") == 5
     assert not component_id(published.manifest("vae"))["verified"]
-    unverified = component_digest(published.manifest("vae"))
-    monkeypatch.undo()
 
 
 def test_adopted_folders_are_verified_once_there_is_a_network(hub, published, monkeypatch):
@@ -483,9 +494,7 @@ def test_a_copied_file_that_is_not_the_hubs_is_named(hub, published):
     path = published.components["vae"].folder / "config.json"
     path.write_text(path.read_text().replace("0.0", "0.1"))
     large = weights_of(published.components["transformer"].folder)
-    content = bytearray(large.read_bytes())
-    content[-1] ^= 1
-    large.write_bytes(content)
+    damage(large)
     with pytest.raises(InputError) as refused:
         fetch_weights(published)
     end = "not the file that the hub has; remove it and call again"
@@ -525,6 +534,18 @@ def test_weights_and_manifests_copied_to_a_machine_without_network_need_no_hub(h
     assert digests[0] == digests[1]
 
 
+def test_a_file_that_was_damaged_while_it_was_copied_is_named_without_network(hub, published, monkeypatch):
+    fetch_weights(published, ["vae"])
+    shutil.copytree("weights", "elsewhere/weights", ignore=shutil.ignore_patterns("*.stamps.json"))
+    there = load_model(published.path, "elsewhere/weights")
+    damage(weights_of(there.components["vae"].folder))
+    unplug(monkeypatch)
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"safetensors: not the file that the hub has; remove it and call again"):
+            fetch_weights(there, ["vae"])
+        assert missing_weights(there, ["vae"])
+
+
 # --------------------------------------------------------------------------------------------- through Snakemake
 
 
@@ -536,7 +557,7 @@ def test_snakemake_weights_looks_again_each_time(tmp_path, embedded):
     shutil.rmtree(folder / "resources")
     file, manifests = weights_of(source / "vae"), folder / "resources" / "weights" / "manifests" / "embedded"
     succeed(folder, "weights")
-    assert {path.stem for path in manifests.glob("*.json") if path.name[0] != "."} == set(WITHOUT_VLM)
+    assert manifests_in(manifests) == sorted(WITHOUT_VLM)
     assert len(planned_jobs(folder)) > 10
 
     kept = file.rename(tmp_path / "kept")
@@ -545,7 +566,7 @@ def test_snakemake_weights_looks_again_each_time(tmp_path, embedded):
         stopped = snakemake(folder, "weights")
         said = stopped.stdout + stopped.stderr
         assert stopped.returncode and f"{file}: " in said and "Traceback" not in said
-        assert "weights of model 'embedded' (model.yaml) are missing" in snakemake(folder, "-n").stderr
+        assert "weights of model 'embedded' (model.yaml) are missing" in snakemake(folder, "-n").stdout
     before = file_digest(kept)
     tensors = load_file(kept)
     tensors["encoder.conv_in.bias"] += 1

@@ -257,7 +257,7 @@ def change_loss_plot(folder):
 
 
 def change_download(folder):
-    edit(folder / "bico" / "weights.py", "max_workers=4", "max_workers=8")
+    edit(folder / "bico" / "fetch.py", "max_workers=4", "max_workers=8")
 
 
 WRITTEN = {job for name in ("red", "slide") for job in (f"prompts:{name}", f"encode_prompts:{name}:prompts")}
@@ -298,7 +298,7 @@ RED_FROM_ITS_SOURCE = {"trim:red:png", "encode_latents:red"} | PROMPTS_OF_RED | 
         (change_config("method", absorbent="none"), TRAINING | RED),
         (change_model("fps", 10), rendered("both", "template", "still", "free")),
         (change_loss_plot, {job for job in TRAINING if job.startswith("plot")}),
-        (change_download, PAGE),
+        (change_download, set()),
         (change_comments, set()),
         (change_wording, set()),
         (reorder_keys, set()),
