@@ -9,15 +9,17 @@ from snakemake.cli import parse_config
 from snakemake.common.configfile import load_configfile
 
 from bico.pipeline import Pipeline
+from bico.reading import read_yaml
 from bico.settings import load_model
 from tests.corpus.project import model_file, plan, write
 from tests.corpus.verdicts import Input
 
 
 def _send(folder: Path, content: str | bytes) -> Pipeline:
-    """As Snakemake reads a file that is given with --configfile."""
+    """As Snakefile and Snakemake read config/config.yaml."""
     write("mine.yaml", content)
-    return plan(config=load_configfile("mine.yaml"))
+    read_yaml("mine.yaml")
+    return plan(config=load_configfile("mine.yaml"), files=["mine.yaml"])
 
 
 def _send_words(folder: Path, words: tuple[str, ...]) -> Pipeline:
@@ -269,4 +271,22 @@ ABLATIONS = [
     ablation_refused("with a space in its name", "method: {gate: zero}\n", "my ablation"),
 ]
 
-INPUTS = SETTINGS + SHAPES + WORDS + MODELS + ABLATIONS
+FILES = [
+    refused(f"a file {what} is refused", content, "mine.yaml")
+    for what, content in {
+        "with a section twice": "training: {iterations: 5}\nprompts: {}\ntraining: {seed: 1}\n",
+        "with a setting twice": "training:\n  iterations: 5\n  iterations: 6\n",
+        "with a key twice in JSON": '{"results": "a", "results": "b"}',
+        "in Latin-1": "results: café\n".encode("latin-1"),
+        "in UTF-16": "results: here\n".encode("utf-16"),
+        "with a NUL": b"results: a\0b\n",
+        "with a tab": "training:\n\titerations: 5\n",
+        "that is no YAML": "training: {iterations: 5\n",
+        "of two documents": "results: a\n---\nresults: b\n",
+        "nested 5,000 deep": "training: " + "[" * 5000,
+        "that asks for a Python object": "results: !!python/object/apply:os.system [true]\n",
+        "with an unknown anchor": "training: *none\n",
+    }.items()
+]
+
+INPUTS = FILES + SETTINGS + SHAPES + WORDS + MODELS + ABLATIONS

@@ -7,12 +7,14 @@ to results/fuzz/<target>/; `--again <file>` shows one of these once more, and ne
 
 import argparse
 import contextlib
+import functools
+import importlib
 import json
 import math
 import os
+import struct
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from tests.conftest import ROOT
@@ -27,10 +29,18 @@ def grammar(data: bytes) -> None:
     from bico.grammar import ID, GrammarError, parse
 
     with contextlib.suppress(GrammarError):
-        for piece in parse(data.decode("utf-8", "surrogatepass" if b"\xed" in data else "replace")):
+        for piece in parse(_text(data)):
             assert piece.text.strip(), piece
             assert piece.concept is None or ID.fullmatch(piece.concept), piece
             assert math.isfinite(piece.scale) and piece.scale >= 0, piece
+
+
+def _text(data: bytes) -> str:
+    """Lone surrogates too."""
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace")
 
 
 def binder(data: bytes) -> None:
@@ -49,29 +59,34 @@ def binder(data: bytes) -> None:
 
 
 def _file(kind: bytes, data: bytes) -> bytes:
-    from tests.corpus.checkpoints import native
-
     if kind == b"f":
         return data
-    header, tensors = _kept(native)
     text = data.decode("utf-8", "replace")
-    return _with_header(tensors, text if kind == b"h" else json.dumps(header | {"spec": "?"}).replace('"?"', text))
+    return with_header(text if kind == b"h" else good_header().replace('"?"', text))
 
 
-def _with_header(tensors: dict, text: str) -> bytes:
-    from safetensors.torch import save
+@functools.cache
+def _good() -> tuple[dict, bytes, dict]:
+    """A good file's outer header, its tensors' bytes, and its own header."""
+    from tests.corpus.checkpoints import NAME, native
 
-    from bico.checkpoint import FORMAT
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        header, _ = native()
+        content = Path(NAME).read_bytes()
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    return json.loads(content[8:end]), content[end:], header
 
-    return save(tensors, {FORMAT: text})
+
+def with_header(text: str) -> bytes:
+    """The good file with this text for its own header."""
+    outer, tensors, _ = _good()
+    head = json.dumps(outer | {"__metadata__": {"bico-binder": text}}).encode()
+    return struct.pack("<Q", len(head)) + head + tensors
 
 
-def _kept(native: Callable, made: list = []) -> tuple[dict, dict]:  # noqa: B006
-    """A good file's header and tensors, made once."""
-    if not made:
-        with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
-            made.append(native())
-    return made[0]
+def good_header() -> str:
+    """The good file's own header, with "?" for its spec."""
+    return json.dumps(_good()[2] | {"spec": "?"})
 
 
 def _memory() -> str | None:
@@ -87,16 +102,11 @@ def grammar_seeds() -> list[bytes]:
 
 
 def binder_seeds() -> list[bytes]:
-    from tests.corpus.checkpoints import native
-
-    header, tensors = _kept(native)
-    text, spec = json.dumps(header), json.dumps(header["spec"])
-    specs = [json.dumps(header["spec"] | {name: value}) for name in header["spec"] for value in (None, -1, 1e400, "x")]
-    return [
-        b"f" + _with_header(tensors, text),
-        b"h" + text.encode(),
-        *(b"s" + each.encode() for each in (spec, *specs)),
-    ]
+    header = _good()[2]
+    text, spec = json.dumps(header), header["spec"]
+    specs = [spec | {name: value} for name in spec for value in (None, -1, 1e400, "x")]
+    whole = [b"f" + with_header(text), b"h" + text.encode()]
+    return [*whole, *(b"s" + json.dumps(each).encode() for each in (spec, *specs))]
 
 
 TARGETS = {"grammar": (grammar, grammar_seeds), "binder": (binder, binder_seeds)}
@@ -123,8 +133,7 @@ def fuzz(target: str, minutes: float) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["bico", "json", "ftfy", "html"]):
-        import bico.checkpoint
-        import bico.grammar  # noqa: F401
+        importlib.import_module({"grammar": "bico.grammar", "binder": "bico.checkpoint"}[target])
     run, seeds = TARGETS[target]
     folder = RESULTS / target
     (folder / "corpus").mkdir(parents=True, exist_ok=True)

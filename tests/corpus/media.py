@@ -484,7 +484,7 @@ CLIPS = [
             f"a{suffix}",
         )
         for suffix in (".mp4", ".mov", ".mkv", ".webm", ".avi")
-        for share in (1, 20, 50, 80, 99)
+        for share in (1, 20, 50, 80, 99, *([5, 10, 30, 40, 60, 70, 90, 95, 98] if suffix == ".avi" else []))
     ),
     refused("an AVI without its index", lambda: video(".avi", *PLAIN[".avi"]).partition(b"idx1")[0], "a.avi"),
     refused(

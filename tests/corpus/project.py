@@ -3,6 +3,7 @@
 import functools
 import io
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -41,13 +42,17 @@ def _media() -> dict[str, bytes]:
 
 
 def plan(
-    concepts: str | bytes = CONCEPTS, compositions: str | bytes = COMPOSITIONS, config: dict | None = None
+    concepts: str | bytes = CONCEPTS,
+    compositions: str | bytes = COMPOSITIONS,
+    config: dict | None = None,
+    files: Iterable[str] = (),
 ) -> Pipeline:
-    """Writes the tables and plans, as Snakemake's main process does, with files and media looked at."""
+    """Writes the tables and plans, as Snakemake's main process does, with files and media looked at. files: those that
+    `config` was read from."""
     for name, content in _media().items():
         write(name, content)
     write("concepts.csv", concepts)
     write("compositions.csv", compositions)
     write("model.yaml", yaml.safe_dump(model_file(), allow_unicode=True))
     tables = {"concepts": "concepts.csv", "compositions": "compositions.csv", "model": "model.yaml"}
-    return Pipeline.load(tables | (config or {}), thorough=True)
+    return Pipeline.load(tables | (config or {}), thorough=True, files=files)

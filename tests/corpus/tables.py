@@ -16,6 +16,12 @@ def _send(folder: Path, **tables: str | bytes) -> Pipeline:
     return plan(**tables)
 
 
+def _send_braces(folder: Path) -> Pipeline:
+    (folder / "{run}").mkdir()
+    (folder / "{run}" / "b.safetensors").touch()
+    return plan(concepts="concept,binder\nstar,{run}/b.safetensors\n", compositions=PLAIN)
+
+
 def takes(proves: str, right: Callable[[Pipeline], bool], **tables: str | bytes) -> Input:
     return Input("tables", proves, partial(_send, **tables), right)
 
@@ -287,6 +293,12 @@ SOURCES = [
     }.items()
 ]
 SOURCES += [
+    Input(
+        "tables",
+        "a binder with braces in its path is named",
+        _send_braces,
+        names="concepts.csv, row 2, binder",
+    ),
     concepts_refused(
         "a binder that is not there is named", "concept,binder\nstar,none.safetensors\n", "concepts.csv, row 2, binder"
     ),
