@@ -6,6 +6,8 @@ import pytest
 import yaml
 
 from bico import InputError
+from bico.binder import BinderSpec, ConceptBinder
+from bico.checkpoint import save_binder
 from bico.pipeline import Pipeline
 from tests.conftest import ROOT
 from tests.project import snakemake
@@ -28,7 +30,7 @@ def project(tmp_path, monkeypatch):
     config = {"model": str(ROOT / "config" / "models" / "world.yaml"), "training": {"iterations": 80}}
     (tmp_path / "config" / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
     shutil.copy(ROOT / "resources" / "media" / "world" / "striped_star.png", tmp_path / "red.png")
-    (tmp_path / "old.safetensors").touch()
+    save_binder(tmp_path / "old.safetensors", ConceptBinder(BinderSpec(256, 6, per_block=False)), {})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
