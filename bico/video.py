@@ -217,7 +217,6 @@ def _open_video(
             stream = container.streams.best("video")
             if stream is None:
                 raise InputError(f"{path}: holds no video stream")
-            stream.thread_type = "AUTO"
             yield container, stream, container.decode(stream)
 
 
@@ -361,7 +360,8 @@ def _from_start(source: str | Path, track: _Track, start: str | int, fps: float 
     except ValueError as problem:
         raise InputError(f"{source}: {problem}") from None
     decoder = {f"c:{track.index}": track.decoder} if track.decoder else {}
-    stream = ffmpeg.input(_local(source), **_bounds(), **decoder)[str(track.index)]
+    # One thread: several do not agree, from run to run, on whether a damaged frame can be patched up.
+    stream = ffmpeg.input(_local(source), threads=1, **_bounds(), **decoder)[str(track.index)]
     stream = stream.filter("setpts", "PTS-STARTPTS").filter("settb", "AVTB")  # microseconds from the first frame
     if fps is None:
         first = {"start_frame": frame} if seconds is None else {"start_pts": round(seconds * 1_000_000)}
@@ -459,7 +459,8 @@ def _rgb_frames(path: str | Path, wanted: set[int] | None = None) -> Iterator[np
     if media_kind(path) == "image":
         yield np.asarray(_open_image(path))
         return
-    with _open_video(path) as (_, _, frames):
+    with _open_video(path) as (_, stream, frames):
+        stream.thread_type = "AUTO"
         for number, frame in enumerate(frames):
             if wanted is not None and number not in wanted:
                 yield None

@@ -922,3 +922,9 @@ def test_a_damaged_file_is_refused_or_gives_as_many_frames_as_planning_counted(h
         elif left:
             trim(name, "made.mp4", left, fps=fps)
             assert len(read_frames("made.mp4")) == left
+
+
+def test_a_damaged_last_frame_is_judged_alike_every_time(here):
+    for _ in range(8):
+        with pytest.raises(InputError, match="last_frame_damaged"):
+            frames_left(DATA / "last_frame_damaged.mkv", 10)
