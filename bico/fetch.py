@@ -280,8 +280,8 @@ def _sha256(path: Path, bar: tqdm) -> str:
 
 
 def _verify(component: Component, listing: Listing | None, known: dict | None, files: dict[str, dict]) -> bool:
-    """Whether the files are the hub's: by what it lists, SHA-256 of large files and git's digests of small ones;
-    without it by a manifest that was verified before. InputError names what differs."""
+    """Whether the files are the hub's: by what it lists, SHA-256 of large files and git's digests of small ones; or,
+    without it, by a manifest that was verified before. InputError names what differs."""
     if listing:
         same = {
             name: file.lfs.sha256 == files[name]["sha256"]
