@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import datetime
 import difflib
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -165,9 +164,14 @@ class ModelFile:
         return self.weights / "manifests" / self.name / f"{component}.json"
 
     def config(self, component: str) -> dict | None:
-        """A component's own config.json, None while its weights are missing."""
+        """A component's own config.json, None while its weights are missing. InputError if it is no JSON object."""
         path = self.components[component].folder / "config.json"
-        return json.loads(path.read_text("utf-8")) if path.is_file() else None
+        if not path.is_file():
+            return None
+        content = read_yaml(path)
+        if not isinstance(content, dict):
+            raise InputError(f"{path}: not the configuration of a model: found {_shown(content)}")
+        return content
 
 
 def load_model(path: str | Path, weights: str | Path) -> ModelFile:
@@ -186,7 +190,10 @@ def size_problems(model: ModelFile, frames: int) -> Iterator[str]:
     vae, transformer = model.config("vae"), model.config("transformer")
     if vae is None or transformer is None:
         return
-    (patch_frames, *patch), (temporal, spatial) = transformer["patch_size"], vae_factors(vae)
+    try:
+        (patch_frames, *patch), (temporal, spatial) = transformer["patch_size"], vae_factors(vae)
+    except (LookupError, TypeError, ValueError) as problem:
+        raise InputError(f"{model.path}: the config.json of its vae or transformer is not one: {problem!r}") from None
     for name, size, unit in zip(("height", "width"), (model.height, model.width), patch, strict=True):
         if size % (spatial * unit):
             yield f"{name}: {size} is not a multiple of {spatial * unit}, the VAE's {spatial} times the patch's {unit}"
@@ -235,6 +242,8 @@ def bad_path(path: str) -> str | None:
         return f"found '{shorten(path)}', allowed: a path without invisible characters and without space at its ends"
     if "{" in path or "}" in path:
         return f"found '{shorten(path)}', allowed: a path without braces, which Snakemake takes for its wildcards"
+    if path.startswith("-"):
+        return f"found '{shorten(path)}', which commands take for an option; allowed: a path that begins otherwise"
     if path.startswith("~"):
         return f"found '{shorten(path)}', but '~' is not your home folder here; allowed: a path written out"
     if len(path.encode("utf-8", "replace")) > LONGEST_PATH or max(len(part.encode()) for part in path.split("/")) > 255:
@@ -356,7 +365,8 @@ def _said(error: ValidationError) -> str:
     found, rule = f"found {_shown(error.instance)}", error.validator_value
     match error.validator:
         case "type" | "enum" if error.instance is None:
-            return "empty; leave it out for its default"
+            allowed = "leave it out for its default" if "default" in error.schema else "say what it is"
+            return f"empty; {allowed}"
         case "type" if rule == "string" and not isinstance(error.instance, (dict, list)):
             return f"{found}, which YAML does not read as text; allowed: text, here in quotes"
         case "type":
@@ -376,7 +386,8 @@ def _said(error: ValidationError) -> str:
         case "format":
             return str(error.cause)
         case "required":
-            return f"missing: {', '.join(name for name in rule if name not in error.instance)}"
+            instead = f"; {error.schema['$comment']}" if "$comment" in error.schema else ""
+            return f"missing: {', '.join(name for name in rule if name not in error.instance)}{instead}"
         case "additionalProperties":
             return "; ".join(_unknown(name, error.schema["properties"]) for name in _extra(error))
     return shorten(error.message, 300)
