@@ -65,8 +65,13 @@ class Pipeline:
 
         for file in files:
             read(read_yaml, file)
-        checked = read(load_config, config)
-        config = checked or readable(config)
+        given = config
+        config = read(load_config, given) or readable(given)
+        for name in ("results", "weights"):
+            path = Path(config.get(name, "."))
+            problems += [f"{name}: {each} is no folder" for each in (path, *path.parents) if each.is_file()]
+        if "ablations" in given and "ablations" in config and not Path(config["ablations"]).exists():
+            problems.append(f"ablations: no such folder: {config['ablations']}")
         named = [config.get(name) for name in ("concepts", "compositions", "model", "weights", "ablations", "method")]
         concepts, compositions, model_file, weights, overlays, method = named
         model = read(load_model, model_file, weights)

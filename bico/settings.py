@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import datetime
 import difflib
-import json
 import math
 import re
 from collections.abc import Iterator
@@ -198,7 +197,7 @@ def size_problems(model: ModelFile, frames: int) -> Iterator[str]:
         return
     try:
         (patch_frames, *patch), (temporal, spatial) = transformer.get("patch_size", (1, 2, 2)), vae_factors(vae)
-    except (TypeError, ValueError):
+    except (LookupError, TypeError, ValueError):
         return  # not such a model's; `snakemake weights` says so
     for name, size, unit in zip(("height", "width"), (model.height, model.width), patch, strict=True):
         if size % (spatial * unit):
@@ -248,6 +247,8 @@ def bad_path(path: str) -> str | None:
         return f"found '{shorten(path)}', allowed: a path without invisible characters and without space at its ends"
     if "{" in path or "}" in path:
         return f"found '{shorten(path)}', allowed: a path without braces, which Snakemake takes for its wildcards"
+    if path.startswith("-"):
+        return f"found '{shorten(path)}', which commands take for an option; allowed: a path that begins otherwise"
     if path.startswith("~"):
         return f"found '{shorten(path)}', but '~' is not your home folder here; allowed: a path written out"
     if len(path.encode("utf-8", "replace")) > LONGEST_PATH or max(len(part.encode()) for part in path.split("/")) > 255:
@@ -369,7 +370,8 @@ def _said(error: ValidationError) -> str:
     found, rule = f"found {_shown(error.instance)}", error.validator_value
     match error.validator:
         case "type" | "enum" if error.instance is None:
-            return "empty; leave it out for its default"
+            allowed = "leave it out for its default" if "default" in error.schema else "say what it is"
+            return f"empty; {allowed}"
         case "type" if rule == "string" and not isinstance(error.instance, (dict, list)):
             return f"{found}, which YAML does not read as text; allowed: text, here in quotes"
         case "type":
@@ -389,7 +391,8 @@ def _said(error: ValidationError) -> str:
         case "format":
             return str(error.cause)
         case "required":
-            return f"missing: {', '.join(name for name in rule if name not in error.instance)}"
+            instead = f"; {error.schema['$comment']}" if "$comment" in error.schema else ""
+            return f"missing: {', '.join(name for name in rule if name not in error.instance)}{instead}"
         case "additionalProperties":
             return "; ".join(_unknown(name, error.schema["properties"]) for name in _extra(error))
     return shorten(error.message, 300)

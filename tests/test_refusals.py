@@ -70,6 +70,13 @@ def test_a_file_that_a_bad_setting_would_name_is_not_asked_and_its_default_neith
     assert refused(config(concepts="")) == ["the configuration: concepts: found nothing, allowed: a path"]
 
 
+def test_a_folder_that_cannot_be_one_and_ablations_that_are_not_there_are_refused(project):
+    (project / "file").touch()
+    assert refused(config(results="file")) == ["results: file is no folder"]
+    assert refused(config(weights="file/x")) == ["weights: file is no folder"]
+    assert refused(config(ablations="config/abl")) == ["ablations: no such folder: config/abl"]
+
+
 def test_a_stage_that_a_concept_does_not_have_is_refused(project):
     loaded = Pipeline.load(config())
     with pytest.raises(InputError, match="under method 'bico', concept 'red' has stage 1 alone"):

@@ -249,6 +249,7 @@ def test_equal_settings_are_the_same_whatever_way_they_are_written(one, other):
         ({"results": "."}, "results: found '.', allowed: a folder of its own"),
         ({"results": "a/.."}, "results: found 'a/..', allowed: a folder of its own"),
         ({"results": "~/x"}, "results: found '~/x', but '~' is not your home folder here"),
+        ({"results": "-x"}, "results: found '-x', which commands take for an option"),
         ({"results": "out{x}"}, "results: found 'out{x}', allowed: a path without braces"),
         ({"weights": "{x}"}, "weights: found '{x}', allowed: a path without braces"),
         ({"model": "a}.yaml"}, "model: found 'a}.yaml', allowed: a path without braces"),
@@ -355,6 +356,7 @@ def test_a_model_file_in_another_encoding_or_with_a_key_twice_is_named(tmp_path)
         ({"path": ""}, "components.vae.path: found nothing"),
         ({"path": "a", "repo": "b/c"}, "components.vae: 'repo' is unknown; allowed: path, build"),
         ({"repo": "a/b"}, "components.vae: missing: revision"),
+        (None, "components.vae: missing: repo, revision; or give path, a local folder"),
         ({"repo": "../..", "revision": "0" * 40}, "components.vae.repo: found '../..', allowed: owner/name"),
         ({"repo": "a/b", "revision": "main"}, "components.vae.revision: found 'main', allowed: a commit id of 40"),
         ("resources/vae", "components.vae: found 'resources/vae', allowed: a section"),
@@ -379,3 +381,16 @@ def test_ablations_may_end_in_yml_but_not_differ_in_the_size_of_letters_alone(tm
     assert "a.yml: there is a method of this name already" in same
     assert "con.yaml: the name of a method: found 'con', the name of a device" in device
     assert "101 characters, allowed: at most 100" in long
+
+
+@pytest.mark.parametrize("content", ["[1]", "{", '{"patch_size": 3}', "é".encode("latin-1")])
+def test_a_components_own_configuration_that_is_none_is_named(tmp_path, content):
+    components = yaml.safe_load((ROOT / "config" / "models" / "world.yaml").read_text("utf-8"))
+    for name in ("vae", "transformer"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+        components["components"][name] = {"path": str(tmp_path / name)}
+    path = tmp_path / "model.yaml"
+    path.write_text(yaml.safe_dump(components), "utf-8")
+    with pytest.raises(InputError, match=r"config\.json"):
+        list(size_problems(load_model(path, "weights"), 81))
