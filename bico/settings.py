@@ -2,9 +2,9 @@
 
 import contextlib
 import dataclasses
-import json
 import datetime
 import difflib
+import json
 import math
 import re
 from collections.abc import Iterator

@@ -381,16 +381,3 @@ def test_ablations_may_end_in_yml_but_not_differ_in_the_size_of_letters_alone(tm
     assert "a.yml: there is a method of this name already" in same
     assert "con.yaml: the name of a method: found 'con', the name of a device" in device
     assert "101 characters, allowed: at most 100" in long
-
-
-@pytest.mark.parametrize("content", ["[1]", "{", '{"patch_size": 3}', "é".encode("latin-1")])
-def test_a_components_own_configuration_that_is_none_is_named(tmp_path, content):
-    components = yaml.safe_load((ROOT / "config" / "models" / "world.yaml").read_text("utf-8"))
-    for name in ("vae", "transformer"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-        components["components"][name] = {"path": str(tmp_path / name)}
-    path = tmp_path / "model.yaml"
-    path.write_text(yaml.safe_dump(components), "utf-8")
-    with pytest.raises(InputError, match=r"config\.json"):
-        list(size_problems(load_model(path, "weights"), 81))
