@@ -352,7 +352,7 @@ def test_a_newer_diffusers_runs_what_loads_its_models_again(project):
 
 def test_another_revision_of_a_component_runs_again_what_uses_it(project):
     manifest = project / "resources" / "weights" / "manifests" / "embedded" / "vae.json"
-    edit(manifest, '"path"', '"note": "as if downloaded anew", "path"')
+    edit(manifest, '"sha256": "', '"sha256": "0')
     encoding = {"encode_latents:red", "encode_latents:slide"}
     assert planned_jobs(project) == encoding | TRAINING | RED | rendered("free") | PAGE
 
