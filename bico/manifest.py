@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from bico import InputError
-from bico.grammar import INVISIBLE, LONGEST, GrammarError, Piece, bad_id, parse, shorten
+from bico.grammar import INVISIBLE, LONGEST, GrammarError, Piece, bad_id, parse
 from bico.phrases import bad_phrases
-from bico.reading import read_text
+from bico.reading import read_text, shorten
 from bico.settings import ModelFile, bad_path, read_field, size_problems
 from bico.tokens import PromptTokenizer
 from bico.video import SHORT, frames_left, media_kind, probe
