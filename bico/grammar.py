@@ -18,6 +18,8 @@ from dataclasses import dataclass
 
 import ftfy
 
+from bico.reading import shorten
+
 # Longer than what any text encoder reads, and short enough for ftfy, whose time grows with the square of some texts.
 LONGEST = 20_000
 ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
@@ -59,12 +61,6 @@ def bad_id(name: str) -> str | None:
     if _DEVICES.fullmatch(name):
         return f"found '{name}', the name of a device where Windows keeps the files; allowed: any other"
     return None
-
-
-def shorten(text: str, length: int = 60) -> str:
-    """A text as a message shows it: in one line, without anything invisible, not too long."""
-    text = text if len(text) <= length else f"{text[: length - 1]}…"
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def clean(text: str) -> str:

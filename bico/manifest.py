@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from bico import InputError
-from bico.grammar import INVISIBLE, LONGEST, GrammarError, Piece, bad_id, parse, shorten
+from bico.grammar import INVISIBLE, LONGEST, GrammarError, Piece, bad_id, parse
 from bico.layout import read_layout
 from bico.phrases import A_PHRASE, bad_phrases, shown
-from bico.reading import read_text
+from bico.reading import read_text, shorten
 from bico.settings import ModelFile, bad_path, read_field, size_problems
 from bico.tokens import readable_tokenizer
 from bico.video import SHORT, frames_left, media_kind, probe

@@ -7,7 +7,6 @@ from pathlib import Path
 import yaml
 
 from bico import InputError
-from bico.grammar import shorten
 
 _BEGINNINGS = {
     codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16, which begins with the same two bytes
@@ -16,6 +15,12 @@ _BEGINNINGS = {
     codecs.BOM_UTF16_BE: "UTF-16",
     b"PK\x03\x04": "a zip archive, as Excel's workbooks are",
 }
+
+
+def shorten(text: str, length: int = 60) -> str:
+    """A text as a message shows it: in one line, without anything invisible, not too long."""
+    text = text if len(text) <= length else f"{text[: length - 1]}…"
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def read_text(path: str | Path) -> str:

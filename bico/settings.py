@@ -18,9 +18,9 @@ from jsonschema import Draft202012Validator, FormatChecker, ValidationError, val
 
 from bico import InputError
 from bico.components import vae_factors
-from bico.grammar import INVISIBLE, bad_id, shorten
+from bico.grammar import INVISIBLE, bad_id
 from bico.provenance import ROOT
-from bico.reading import read_yaml
+from bico.reading import read_yaml, shorten
 
 SCHEMAS = Path(__file__).resolve().parent.parent / "workflow" / "schemas"
 MOST_VALUES = 10_000  # far more than there are settings
