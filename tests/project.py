@@ -99,11 +99,16 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def results(folder: Path) -> dict[str, object]:
-    """What lies in a results folder, less logs and benchmarks, and less what is true of one run only."""
+    """What lies in a results folder, less logs, benchmarks and what jobs left for each other, and less what is true of
+    one run only."""
     found = {}
     for path in sorted((folder / "results").rglob("*")):
         name = path.relative_to(folder / "results").as_posix()
-        if path.is_file() and not name.startswith(("logs/", "benchmarks/")) and not _is_of_one_run(path):
+        if (
+            path.is_file()
+            and not name.startswith(("logs/", "benchmarks/", "concepts/.embeds/"))
+            and not _is_of_one_run(path)
+        ):
             found[name] = _content(path)
     return found
 
