@@ -35,11 +35,13 @@ def parser(description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def add_compute_arguments(to: argparse.ArgumentParser, training: bool = False, saves: bool = False) -> None:
+def add_compute_arguments(
+    to: argparse.ArgumentParser, training: bool = False, saves: bool = False, encodes: bool = False
+) -> None:
     """How a script uses the machine; what it computes does not depend on it. The workflow hands its configuration's
     `compute` over in the environment, since a change of it is no cause to run again.
 
-    training: the script computes gradients. saves: it saves what it has at an interval.
+    training: the script computes gradients. saves: it saves what it has at an interval. encodes: it encodes prompts.
     """
     given = json.loads(os.environ.get(COMPUTE, "{}"))
     to.add_argument("--device", default=given.get("device", "auto"), help="auto, cpu, cuda, cuda:1, mps")
@@ -49,6 +51,9 @@ def add_compute_arguments(to: argparse.ArgumentParser, training: bool = False, s
         to.add_argument("--gradient-checkpointing", choices=("auto", True, False), type=_switch, default=default)
     if saves:
         to.add_argument("--checkpoint-minutes", type=float, default=given.get("checkpoint_minutes", 5.0))
+    if encodes:
+        shared = "the folder in which the jobs of a run leave prompt embeds for each other"
+        to.add_argument("--embeds", default=given.get("embeds"), help=shared)
 
 
 def _switch(text: str) -> str | bool:

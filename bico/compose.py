@@ -11,52 +11,43 @@ from bico.binding import bind
 from bico.boundprompt import save_bound_prompt
 from bico.checkpoint import load_binder
 from bico.components import component_folder, component_id
+from bico.embeds import TextEncoder
 from bico.grammar import parse
 from bico.provenance import PACKAGES, ROOT, code_digest, file_digest, versions
-from bico.tokens import PromptTokenizer
-from bico.wan import (
-    encode_tokens,
-    load_text_encoder,
-    load_text_projection,
-    pad_embeds,
-    release,
-    transformer_shape,
-)
+from bico.wan import load_text_projection, pad_embeds, transformer_shape
 
 
 @torch.no_grad()
 def compose(
     settings: dict, binders: Sequence[str | Path], components: Mapping[str, str | Path], output: str | Path,
-    device: torch.device, dtype: torch.dtype, offload: str = "none",
+    device: torch.device, dtype: torch.dtype, offload: str = "none", waiting: str | Path | None = None,
 ) -> None:  # fmt: skip
     """Encodes a composition's prompt and negative prompt in one pass each, binds the prompt, writes both.
 
     settings: `prompt`, `negative_prompt`, `text_length`, and `sources`, the number of each binder in a released file of
     several. binders: a file for each linked concept, in the order of the prompt. components: `tokenizer`,
     `text_encoder`, `transformer` (only its text projection is loaded), each its folder or the manifest of its weights.
-    The text encoder is dropped before the binders are loaded. Raises InputError.
+    waiting: where the jobs of a run leave embeds for each other (see `bico.embeds`). The text encoder is dropped before
+    the binders are loaded. Raises InputError.
     """
-    folders = {name: component_folder(component) for name, component in components.items()}
-    tokenizer = PromptTokenizer(folders["tokenizer"])
+    transformer, length = component_folder(components["transformer"]), settings["text_length"]
+    placed = (length, device, dtype, offload, waiting)
+    encoder = TextEncoder(components["tokenizer"], components["text_encoder"], *placed)
     pieces = parse(settings["prompt"])
-    tokens = tokenizer.tokenise(pieces)
-    negative = tokenizer.tokenise_text(settings["negative_prompt"])
+    tokens = encoder.words.tokenise(pieces)
+    negative = encoder.words.tokenise_text(settings["negative_prompt"])
     if len(binders) != len(tokens.concepts):
         concepts = ", ".join(tokens.concepts) or "none"
         raise InputError(f"'{settings['prompt']}' links {concepts}; found {len(binders)} binders, each concept has one")
 
-    encoder = load_text_encoder(folders["text_encoder"], device, dtype, offload)
-    embeds = encode_tokens(encoder, [tokens.ids, negative.ids], settings["text_length"], device)
-    del encoder
-    release()
-
-    project = load_text_projection(folders["transformer"], device, dtype)
-    prompts = project(pad_embeds(embeds, settings["text_length"]).to(device, dtype)).float()
-    dim, blocks = transformer_shape(folders["transformer"])
+    embeds = [embeds for (embeds,) in encoder.encode([[tokens.ids], [negative.ids]])]
+    project = load_text_projection(transformer, device, dtype)
+    prompts = project(pad_embeds(embeds, length).to(device, dtype)).float()
+    dim, blocks = transformer_shape(transformer)
     sources = settings.get("sources", [None] * len(binders))
     read = [load_binder(path, dim, blocks, source) for path, source in zip(binders, sources, strict=True)]
     loaded = [binder.to(device) for binder, _ in read]
-    owner, scale = torch.zeros(1, settings["text_length"], dtype=torch.long), torch.ones(1, settings["text_length"])
+    owner, scale = torch.zeros(1, length, dtype=torch.long), torch.ones(1, length)
     owner[0, : len(tokens)], scale[0, : len(tokens)] = torch.tensor(tokens.owner), torch.tensor(tokens.scale)
     contexts = bind(prompts[:1], owner.to(device), loaded, blocks, scale.to(device))
 

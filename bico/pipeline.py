@@ -8,11 +8,13 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
 from bico import InputError
+from bico.files import write_json
 from bico.manifest import Composition, Concept, Manifest, Names, load_manifest
 from bico.page import write_page
 from bico.provenance import OF_VIDEO, PACKAGES, ROOT, canonical, code_digest, digest, versions
@@ -106,7 +108,28 @@ class Pipeline:
     def compute(self) -> dict:
         """How scripts use the machine; a change of it is no cause to run again."""
         computes = ("dtype", "vae_dtype", "vae_tiling")
-        return {name: value for name, value in self.config["compute"].items() if name not in computes}
+        used = {name: value for name, value in self.config["compute"].items() if name not in computes}
+        return used | {"embeds": self.shared_embeds}
+
+    @property
+    def shared_embeds(self) -> str:
+        """The folder in which the jobs of a run leave prompt embeds for each other (see `bico.embeds`)."""
+        return f"{self.config['results']}/concepts/.embeds"
+
+    def leave_word(self) -> None:
+        """Tells the jobs of a run what its other jobs encode (see `bico.embeds`), once before they start."""
+        stages = [
+            (method, concept.id, stage)
+            for method in self.methods
+            for concept in self.trained()
+            for stage in range(1, self.last_stage(method, concept.id) + 1)
+        ]
+        prompts = dict.fromkeys(str(Path(self.training_prompts(*stage)).with_suffix(".csv")) for stage in stages)
+        rows = self.manifest.compositions.values()
+        compositions = dict.fromkeys((row.prompt, row.negative_prompt) for row in rows)
+        word = {"prompts": list(prompts), "compositions": [list(row) for row in compositions]}
+        with suppress(InputError, OSError):  # it is only a help
+            write_json(Path(self.shared_embeds) / "wanted.json", word)
 
     def gpus(self, training: bool = False) -> int:
         """How many cards, Snakemake's resource `gpu`, a job with a model takes: none where `auto` will find none, so

@@ -142,17 +142,18 @@ def decode_video(vae: AutoencoderKLWan, latents: torch.Tensor) -> np.ndarray:
 def encode_tokens(
     text_encoder: nn.Module, prompts: Iterable[Sequence[int]], text_length: int, device: torch.device
 ) -> list[torch.Tensor]:
-    """Prompts as token ids to their embeds, each [tokens, E] on the CPU: padded to `text_length`, run through the
-    encoder in one pass with the padding masked, and cut back to the prompt's own tokens, as Wan does."""
+    """Prompts as token ids to their embeds, each [tokens, E] on the CPU. Each goes through the encoder alone and at its
+    own length: padded and masked, as Wan does, its own tokens would come out the same. Raises InputError."""
     embeds = []
     for tokens in prompts:
         if len(tokens) > text_length:
             raise InputError(f"a prompt of {len(tokens)} tokens; the text encoder takes at most {text_length}")
-        ids = torch.full((1, text_length), text_encoder.config.pad_token_id or 0, device=device)
-        ids[0, : len(tokens)] = torch.tensor(tokens, device=device)
-        mask = (torch.arange(text_length, device=device) < len(tokens)).long()[None]
-        hidden = text_encoder(input_ids=ids, attention_mask=mask).last_hidden_state
-        embeds.append(hidden[0, : len(tokens)].cpu())
+        hidden = text_encoder(input_ids=torch.tensor([tokens], device=device)).last_hidden_state[0].cpu()
+        if not hidden.isfinite().all():
+            raise InputError(
+                "the text encoder's output is not finite: its weights are damaged, or `dtype` is too narrow"
+            )
+        embeds.append(hidden)
     return embeds
 
 

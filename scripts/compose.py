@@ -16,7 +16,7 @@ def main() -> None:
     arguments.add_argument("--transformer", required=True, help="manifest or folder of a WanTransformer3DModel")
     arguments.add_argument("--output", required=True)
     arguments.add_argument("--settings", type=settings_argument, required=True)
-    add_compute_arguments(arguments)
+    add_compute_arguments(arguments, encodes=True)
     given = arguments.parse_args()
 
     from bico.compose import compose
@@ -29,7 +29,7 @@ def main() -> None:
         "text_encoder": given.text_encoder,
         "transformer": given.transformer,
     }
-    compose(given.settings, given.binders, components, given.output, device, dtype, given.offload)
+    compose(given.settings, given.binders, components, given.output, device, dtype, given.offload, given.embeds)
 
 
 if __name__ == "__main__":

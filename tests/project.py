@@ -102,11 +102,12 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def results(folder: Path) -> dict[str, object]:
-    """What lies in a results folder, less logs, benchmarks and records, and less what is true of one run only."""
-    found = {}
+    """What lies in a results folder, less logs, benchmarks, records and what jobs left for each other, and less what is
+    true of one run only."""
+    apart, found = ("logs/", "benchmarks/", ".records/", "concepts/.embeds/"), {}
     for path in sorted((folder / "results").rglob("*")):
         name = path.relative_to(folder / "results").as_posix()
-        if path.is_file() and not name.startswith(("logs/", "benchmarks/", ".records/")) and not _is_of_one_run(path):
+        if path.is_file() and not name.startswith(apart) and not _is_of_one_run(path):
             found[name] = _content(path)
     return found
 

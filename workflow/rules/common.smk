@@ -73,7 +73,7 @@ def require_weights():
     try:
         pipeline.require_weights()
     except InputError as problem:
-        raise WorkflowError(str(problem)) from None
+        sys.exit(f"error: {problem}")
 
 
 def weights(component):

@@ -11,6 +11,7 @@ rule trim:
         f"{RESULTS}/benchmarks/trim/{{concept}}.{{suffix}}.tsv"
     wildcard_constraints:
         suffix="mp4|png",
+    priority: 1
     conda:
         "../../environment.yml"
     resources:
@@ -36,6 +37,7 @@ rule frames:
         f"{RESULTS}/logs/frames/{{concept}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/frames/{{concept}}.tsv"
+    priority: 1
     conda:
         "../../environment.yml"
     resources:

@@ -1,3 +1,4 @@
+# What becomes prompts goes first: the text encoder is then loaded once for all that are there.
 rule concepts:
     input:
         clip=clip,
@@ -8,6 +9,7 @@ rule concepts:
         f"{RESULTS}/logs/concepts/{{concept}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/concepts/{{concept}}.tsv"
+    priority: 1
     conda:
         "../../environment.yml"
     resources:
@@ -39,6 +41,7 @@ rule prompts:
         f"{RESULTS}/logs/prompts/{{concept}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/prompts/{{concept}}.tsv"
+    priority: 1
     conda:
         "../../environment.yml"
     resources:
