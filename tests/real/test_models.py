@@ -47,7 +47,7 @@ def test_the_tool_template_of_the_daily_tests_is_the_published_one(tokenizers):
     [
         "An Akita dog with its tongue out raises its paws, in a cosy kitchen.",
         "  two  spaces and\ta tab ",
-        "Überraschung – 世界 ｆｕｌｌ ﬁne ½ 🐕‍🦺",
+        "Überraschung – 世界 ｆｕｌｌ ﬁne ½ 🐕",
         load_model(ROOT / MODEL, "").negative_prompt,
     ],
 )
@@ -58,6 +58,11 @@ def test_a_prompt_has_the_tokens_that_diffusers_pipeline_would_give_it(folders, 
     assert (
         list(PromptTokenizer(folders["tokenizer"]).tokenise_text(text).ids) == published(prompt_clean(text)).input_ids
     )
+
+
+def test_a_character_that_the_tokenizer_does_not_know_is_its_unknown_token(folders):
+    """transformers 5 rebuilds the published tokenizer and takes the start of a sentence, 2, for it."""
+    assert PromptTokenizer(folders["tokenizer"]).tokenise_text("𓀀").ids[-2:] == (3, 1)
 
 
 def test_embeds_of_a_prompt_are_those_of_diffusers_pipeline(folders):
