@@ -17,7 +17,7 @@ from bico import InputError
 FORMAT = "bico-binder"
 FORMAT_VERSION = 1
 DTYPES = ("F32", "F16", "BF16", "F64")
-_MOST_PROBLEMS = 20
+_MOST_PROBLEMS = 5
 
 _TO_RELEASED = {
     "global_binder": "global_concept_adapter",
@@ -169,6 +169,10 @@ def _header(path: str | Path, text: str) -> dict:
         raise InputError(f"{path}: its header '{FORMAT}' is not JSON: {problem}") from None
     if not isinstance(header, dict):
         raise InputError(f"{path}: its header '{FORMAT}' is {_short(header)}, allowed: a JSON object")
+    if header.get("format") != FORMAT:
+        raise InputError(
+            f"{path}: its header '{FORMAT}' is of format {_short(header.get('format'))}, allowed: {FORMAT}"
+        )
     if type(header.get("version")) is not int or header["version"] != FORMAT_VERSION:
         found = _short(header.get("version"))
         raise InputError(f"{path}: binder format {found}; this version reads {FORMAT_VERSION}")

@@ -19,7 +19,7 @@ from bico.files import write_json
 KINDS = ("image", "video")
 MOST, LONGEST = 40, 200  # phrases of a kind, characters of a phrase: all of them must fit into each prompt
 A_PHRASE = f"one line with a word in it, of at most {LONGEST} characters"
-MOST_SHOWN = 2_000  # characters of a text in a message
+MOST_SHOWN, MOST_LINES = 2_000, 20  # characters and lines of a text in a message
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def is_control(char: str) -> bool:
 
 def shown(text: str) -> str:
     """A text as a message shows it: its beginning where it is long, without what would change the terminal."""
-    cut = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}... ({len(text)} characters)"
+    cut = "\n".join(text[:MOST_SHOWN].split("\n")[:MOST_LINES])
+    cut = text if cut == text else f"{cut}... ({len(text)} characters)"
     return "".join("\N{REPLACEMENT CHARACTER}" if is_control(char) and char != "\n" else char for char in cut)
 
 

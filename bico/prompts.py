@@ -1,11 +1,13 @@
 """The prompt CSV: a row a prompt, with the media it describes."""
 
 import csv
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from bico import InputError
 from bico.files import atomic
+from bico.reading import read_text
 
 HEADER = ["video", "prompt"]
 
@@ -25,11 +27,10 @@ def numbered_prompts(path: str | Path) -> list[tuple[int, str, str]]:
     """The rows of a prompt CSV, each with the line on which it ends. InputError names the file and every bad row: a
     wrong header, a wrong number of fields, an empty path or prompt, no rows."""
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            numbered = [(reader.line_num, row) for row in reader if row]
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+        header = next(reader, [])
+        numbered = [(reader.line_num, row) for row in reader if row]
+    except csv.Error as problem:
         raise InputError(f"{path}: cannot be read as CSV: {problem}") from None
     if header != HEADER:
         raise InputError(f"{path}, row 1: the header is {','.join(header)!r}; it must be {','.join(HEADER)!r}")

@@ -128,18 +128,28 @@ class Journal:
     """A log of JSON objects, a line each, that outlives a kill: a line that was cut off does not count.
 
     `keep` says which of the entries that are there already stay. Where the file is damaged otherwise, a copy of it is
-    set aside and its good lines stay. Without a path nothing is written.
+    set aside and its good lines stay; of a journal that is `counted`, whose entries are known by their place, those
+    before the first damaged one. Without a path nothing is written.
     """
 
-    def __init__(self, path: Path | None = None, keep: Callable[[dict], bool] = lambda entry: True):
+    def __init__(
+        self, path: Path | None = None, keep: Callable[[dict], bool] = lambda entry: True, counted: bool = False
+    ):
         self.path = path
         *lines, _cut_off = path.read_bytes().split(b"\n") if path and path.is_file() else [b""]
         kept = [_kept(line, keep) for line in lines]
-        self.entries = [entry for entry in kept if entry]
+        good = kept[: kept.index(None)] if counted and None in kept else kept
+        self.entries = [entry for entry in good if entry]
         if damaged := kept.count(None):
             aside = path.with_name(f"{path.name}.damaged")
             shutil.copy(path, aside)
-            log.warning("%s: %d lines are damaged; set aside as %s, the others stay", path, damaged, aside.name)
+            log.warning(
+                "%s: %d lines are damaged; set aside as %s, %d others stay",
+                path,
+                damaged,
+                aside.name,
+                len(self.entries),
+            )
         if path:
             write_text(path, str(self))
 

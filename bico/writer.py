@@ -75,7 +75,7 @@ def _by_model(
     room = Room(tokenizer, settings["text_length"]) if tokenizer else None
     model = load(vlm, *placed)
     options = {"sampling": Sampling(**_chosen(settings, *SAMPLING)), **_chosen(settings, "seed", "attempts")}
-    options |= {"journal": Journal(run / "prompts.jsonl"), "room": room}
+    options |= {"journal": Journal(run / "prompts.jsonl", counted=True), "room": room}
     if _is_frames(media):
         names, frames = _frames(media, concept)
         return names, *diversify_frames(model, frames, phrases, **options)

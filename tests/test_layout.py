@@ -100,11 +100,11 @@ def test_a_released_file_that_names_a_tensor_twice_is_refused(tmp_path):
         load_binder(tmp_path / "a.safetensors")
 
 
-def test_a_file_of_the_wrong_model_names_twenty_tensors_and_counts_the_rest(tmp_path):
+def test_a_file_of_the_wrong_model_names_five_tensors_and_counts_the_rest(tmp_path):
     path = native(tmp_path / "a.safetensors", of_spec(dim=9))
     with pytest.raises(InputError, match=r"and \d+ more of this kind") as problem:
         load_binder(path)
-    assert len(problem.value.problems) == 21
+    assert len(problem.value.problems) == 6
 
 
 def test_a_binder_file_is_checked_without_torch():

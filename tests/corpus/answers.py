@@ -30,7 +30,9 @@ def takes(proves: str, text: str, kind: str = "video", phrases: Phrases | None =
 
 
 def refused(proves: str, text: str, kind: str = "video") -> Input:
-    return Input("answers", f"{proves} is refused", partial(_send, text=text, kind=kind), names="")
+    return Input(
+        "answers", f"{proves} is refused", partial(_send, text=text, kind=kind), names="the raw text", lines=25
+    )
 
 
 def file_refused(proves: str, content: str | bytes) -> Input:

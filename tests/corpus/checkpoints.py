@@ -267,18 +267,19 @@ PROMPTS = [
 ]
 
 
-def _send_journal(folder: Path, content: bytes) -> object:
+def _send_journal(folder: Path, content: bytes, counted: bool) -> object:
     """The journal, gone on with and read again."""
     write("journal.jsonl", content)
-    Journal(Path("journal.jsonl")).append({"step": 99})
-    return Journal(Path("journal.jsonl")).entries
+    Journal(Path("journal.jsonl"), counted=counted).append({"step": 99})
+    return Journal(Path("journal.jsonl"), counted=counted).entries
 
 
-def journal(proves: str, content: bytes, *steps: int) -> Input:
+def journal(proves: str, content: bytes, *steps: int, counted: bool = False) -> Input:
     def right(entries: object) -> bool:
         return entries == [{"step": step} for step in (*steps, 99)]
 
-    return Input("checkpoints", f"a journal {proves}", partial(_send_journal, content=content), right)
+    send = partial(_send_journal, content=content, counted=counted)
+    return Input("checkpoints", f"a journal {proves}", send, right)
 
 
 JOURNALS = [
@@ -290,7 +291,8 @@ JOURNALS = [
     journal("goes on from its last good line where zeros follow", b'{"step": 1}\n' + b"\0" * 4096 + b"\n", 1),
     journal("goes on from its last good line where one is no object", b'{"step": 1}\n5\n', 1),
     journal("goes on from its last good line where one is no UTF-8", b'{"step": 1}\n{"step": "\xff"}\n', 1),
-    journal("goes on from its last good line before a damaged one", b'{"step": 1}\n?\n{"step": 3}\n', 1),
+    journal("keeps the good lines around a damaged one", b'{"step": 1}\n?\n{"step": 3}\n', 1, 3),
+    journal("that is counted ends before a damaged line", b'{"step": 1}\n?\n{"step": 3}\n', 1, counted=True),
 ]
 
 

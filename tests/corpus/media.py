@@ -31,7 +31,7 @@ DASH = (
     'mediaPresentationDuration="PT1S"><Period><AdaptationSet mimeType="video/mp4"><Representation id="1" bandwidth="1">'
     "<BaseURL>secret.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>"
 )
-CASES = ROOT / "tests" / "data" / "cases"
+DAMAGED = ROOT / "tests" / "data" / "media"
 
 
 def _send(folder: Path, make: Make, name: str, **columns: str) -> np.ndarray:
@@ -279,7 +279,7 @@ PICTURES = [
         )
         for name in ("a.png", "a.jpg", "a.tif")
     ),
-    refused("a damaged AVIF under a PNG's name", lambda: (CASES / "damaged_avif.png").read_bytes(), "a.png"),
+    refused("a damaged AVIF under a PNG's name", lambda: (DAMAGED / "damaged_avif.png").read_bytes(), "a.png"),
     Input("media", "a folder under a picture's name is refused", _send_folder, names="a.png"),
 ]
 
@@ -458,7 +458,6 @@ ODD_NAMES = (
     "%03d.mp4",
     "a#1.mp4",
     "a;b,c.mp4",
-    "a\nb.mp4",
     "a?*[x].mp4",
     "柴犬🎮.mp4",
     "a&b|c.mp4",
@@ -593,13 +592,13 @@ CLIPS = [
     refused("a recording without a key frame", partial(packets, ".mkv", H264, lambda i: 0 < i < 20), "a.mkv"),
     film(
         "a recording between two key frames of MPEG-2 gives frames that can be shown",
-        lambda: (CASES / "mpeg2_between_keys.mkv").read_bytes(),
+        lambda: (DAMAGED / "mpeg2_between_keys.mkv").read_bytes(),
         "a.mkv",
         lambda f: len(f) == FRAMES,
     ),
     film(
         "an open group of pictures gives its frames",
-        lambda: (CASES / "open_gop.mkv").read_bytes(),
+        lambda: (DAMAGED / "open_gop.mkv").read_bytes(),
         "a.mkv",
         lambda f: len(f) == FRAMES,
     ),
@@ -639,6 +638,12 @@ CLIPS = [
                 "a.mp4",
             ),
         )
+    ),
+    Input(
+        "media",
+        "a line break in a source's name is refused",
+        partial(_send, make=mp4, name="a\nb.mp4"),
+        names="concepts.csv, row 2, source",
     ),
     refused("a picture under a video's name", lambda: saved(quarters(), "PNG")),
     refused("a video under a picture's name", mp4, "a.png"),

@@ -36,6 +36,7 @@ class Input:
     send: Callable[[Path], object]
     right: Callable[[object], bool] | None = None
     names: str = ""
+    lines: int = LINES
 
     @property
     def due(self) -> Verdict:
@@ -50,7 +51,7 @@ def judge(one: Input, folder: Path) -> tuple[Verdict, str]:
             taken = one.right is not None and one.right(found)
     except InputError as refusal:
         said = str(refusal)
-        short = len(said.splitlines()) <= LINES and len(said) <= LENGTH
+        short = len(said.splitlines()) <= one.lines and len(said) <= LENGTH
         return Verdict.REFUSED if one.right is None and one.names in said and short else Verdict.UNKIND, said
     except _Hang:
         return Verdict.HANG, f"not done after {SECONDS} s"
