@@ -8,7 +8,6 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -96,6 +95,24 @@ class Pipeline:
                 "and this run's other options for its configuration, which say what is needed",
             )
 
+    def check_target(self, target: str) -> None:
+        """Raises InputError, which says what there is, where a file that is asked for belongs to no concept, no method
+        or no composition."""
+        path, results = Path(target), Path(self.config["results"])
+        if not path.is_relative_to(results):
+            return
+        match path.relative_to(results).parts:
+            case ("concepts", concept, _, *_):
+                self._concept(concept)
+            case (first, *_) if first in RESERVED:
+                pass
+            case (method, "binders", concept, *_):
+                self.methods[method], self._concept(concept)
+            case (method, "compositions", composition, *_):
+                self.methods[method], self._composition(composition)
+            case (method, "index.html"):
+                self.methods[method]
+
     def needed_components(self) -> tuple[str, ...]:
         """The components of the model that this configuration needs: the language model only where it is asked."""
         return ("transformer", "vae", "text_encoder", "tokenizer", *(("vlm",) if self.needs_vlm else ()))
@@ -128,7 +145,7 @@ class Pipeline:
         rows = self.manifest.compositions.values()
         compositions = dict.fromkeys((row.prompt, row.negative_prompt) for row in rows)
         word = {"prompts": list(prompts), "compositions": [list(row) for row in compositions]}
-        with suppress(InputError, OSError):  # it is only a help
+        with contextlib.suppress(InputError, OSError):  # it is only a help
             write_json(Path(self.shared_embeds) / "wanted.json", word)
 
     def gpus(self, training: bool = False) -> int:

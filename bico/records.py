@@ -9,6 +9,7 @@ whatever the dates and the names of files say. And inputs of any size count.
 import json
 import sys
 import time
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,6 +85,7 @@ class Records(FilePersistence):
     """Snakemake's records of the outputs under `results`."""
 
     results: Path
+    check_targets: Callable[[Iterable[str]], None]
 
     def __init__(self, *arguments, **options):
         super().__init__(*arguments, **options)
@@ -92,6 +94,7 @@ class Records(FilePersistence):
         self.max_checksum_file_size = 0  # Snakemake itself hashes nothing: it would do so after the job
         if self.dag is not None:
             self.dag.max_checksum_file_size = sys.maxsize
+            type(self).check_targets(sorted(self.dag.targetfiles))
 
     def started(self, job, external_jobid=None) -> None:
         """What the inputs hold now is what the job reads; what replaces them meanwhile is found changed next time."""
@@ -160,9 +163,10 @@ def _local(job) -> list:
     return [path for path in dict.fromkeys(job.input) if not path.is_storage]
 
 
-def keep_with_results(results: str) -> None:
-    """Lets Snakemake keep its records of the outputs under `results` there."""
+def keep_with_results(results: str, check_targets: Callable[[Iterable[str]], None]) -> None:
+    """Lets Snakemake keep its records of the outputs under `results` there. check_targets: is called with the files
+    that are asked for, before anything is planned: Snakemake knows them only when it opens its records."""
     from snakemake import workflow
 
-    Records.results = Path(results)
+    Records.results, Records.check_targets = Path(results), staticmethod(check_targets)
     workflow.FilePersistence = Records

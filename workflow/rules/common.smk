@@ -8,7 +8,6 @@ from bico.interrupt import Interrupt
 from bico.pipeline import MAIN, Pipeline
 from bico.records import keep_with_results
 from bico.runs import forget
-from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
 try:
@@ -26,7 +25,17 @@ CONCEPT = f"{RESULTS}/concepts/{{concept}}"
 BINDERS = f"{RESULTS}/{{method}}/binders/{{concept}}"
 COMPOSITION = f"{RESULTS}/{{method}}/compositions/{{composition}}"
 
-keep_with_results(RESULTS)
+
+def check_targets(targets):
+    """An error that an input function raises would come with lines of this file."""
+    try:
+        for target in targets:
+            pipeline.check_target(target)
+    except InputError as problem:
+        sys.exit(f"error: {problem}")
+
+
+keep_with_results(RESULTS, check_targets)
 
 # No cause to re-run, so in the environment and not in any params.
 hand_over(pipeline.compute(), ROOT)
