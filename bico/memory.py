@@ -60,11 +60,12 @@ def training_need(
     kept = blocks * tokens * dim * element + block if recomputes else blocks * block
     # The prompts of all blocks: bound, stacked, in the transformer's precision, and their gradient.
     contexts = blocks * batch * text_length * dim * (3 * FLOAT + element)
+    parameters = sum(map(math.prod, shapes(spec).values()))
     return Need(
         weights=weights,
-        binders=COPIES * FLOAT * sum(map(math.prod, shapes(spec).values())),
+        binders=COPIES * FLOAT * parameters,
         examples=FLOAT * (math.prod(latents) + prompts * text_length * dim),
-        activations=kept + block + contexts,
+        activations=max(kept + block + contexts, FLOAT * parameters),  # the optimiser's step makes one more copy
     )
 
 
