@@ -87,11 +87,11 @@ fuzz: setup
 # out: which build is right depends on the machine, and builds of one version have other hashes.
 lock: setup
 	$(VENV)/bin/python -m pip install --quiet uv
-	{ echo "# make lock writes this; docs/supply.md says how to use it."; \
-	    $(RUN) uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --no-header \
-	        --no-annotate --no-emit-index-url --no-emit-find-links \
-	    | awk '/^[^ ]/ {keep = !/^(torch|triton|cuda-|nvidia-)/} keep'; } > requirements.lock.new
-	mv requirements.lock.new requirements.lock
+	$(RUN) uv pip compile pyproject.toml --extra dev --python-version 3.11 --generate-hashes --quiet --no-header \
+	    --no-annotate --no-emit-index-url --no-emit-find-links --output-file requirements.lock.new
+	echo "# make lock writes this; docs/supply.md says how to use it." > requirements.lock
+	awk '/^[^ ]/ {keep = !/^(torch|triton|cuda-|nvidia-)/} keep' requirements.lock.new >> requirements.lock
+	rm requirements.lock.new
 
 # Asks a database of vulnerabilities on the network.
 audit: setup

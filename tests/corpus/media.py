@@ -450,7 +450,6 @@ def loops(*numbers: int) -> Callable[[np.ndarray], bool]:
 
 ODD_NAMES = (
     "a b.mp4",
-    "-a.mp4",
     "a:b.mp4",
     "http:a.mp4",
     "a'b\".mp4",
@@ -475,7 +474,10 @@ CLIPS = [
         for suffix in (".mp4", ".mov", ".mkv", ".webm", ".avi")
     ),
     *(film(f"a clip called {name!r} gives its frames", mp4, name) for name in ODD_NAMES),
-    *(refused(f"a clip called {name!r}", mp4, name) for name in ("a{x}.mp4", "{concept}.mp4", "a{.mp4", "{{a}}.mp4")),
+    *(
+        refused(f"a clip called {name!r}", mp4, name)
+        for name in ("-a.mp4", "a{x}.mp4", "{concept}.mp4", "a{.mp4", "{{a}}.mp4")
+    ),
     *(
         refused(
             f"a {suffix} cut at {share} %",
