@@ -191,5 +191,5 @@ def _read(path: Path) -> list[torch.Tensor] | None:
     """The embeds in a file; None if it is not there, or is damaged."""
     try:
         return load_embeds(path)
-    except (OSError, SafetensorError):
+    except (InputError, OSError):
         return None

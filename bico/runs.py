@@ -59,7 +59,7 @@ def hold(made_from, *outputs: str | Path) -> Iterator[Path | None]:
             log.info("%s: begun before with other settings, inputs or code; that is not taken up", paths[0])
         folder.mkdir(exist_ok=True)
         yield folder
-        with contextlib.suppress(OSError):  # a full disk, or one without hard links; the work is done
+        with contextlib.suppress(OSError):  # a full disk; the work is done
             _write(lock, _mark(fingerprint, paths))
             _keep(paths)
         for run in runs.glob("*/"):
@@ -82,12 +82,15 @@ def _second_names(paths: list[Path]) -> list[Path]:
 
 
 def _keep(paths: list[Path]) -> None:
-    """Gives finished files a second name, which takes no room."""
+    """Gives finished files a second name, which takes no room. Folders, and disks without hard links, go without."""
     folder = _runs(paths[0]) / FINISHED
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for path, kept in zip(paths, _second_names(paths), strict=True):
-        os.link(path, kept)
+    try:
+        folder.mkdir()
+        for path, kept in zip(paths, _second_names(paths), strict=True):
+            os.link(path, kept)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _restore(paths: list[Path]) -> None:

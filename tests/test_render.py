@@ -9,6 +9,7 @@ from bico import InputError, Stopped
 from bico.binding import BlockwiseTransformer
 from bico.boundprompt import load_bound_prompt, save_bound_prompt
 from bico.render import render, sample
+from bico.runs import forget
 from bico.video import read_frames
 
 CPU = torch.device("cpu")
@@ -68,6 +69,7 @@ def test_tiles_change_pixels_a_little(bound, embedded, tmp_path):
 
 def test_a_video_has_its_frames_and_leaves_nothing_beside_it(bound, embedded, tmp_path):
     assert rendered(bound, embedded, tmp_path / "out" / "a.mp4").shape == (5, 32, 48, 3)
+    forget(tmp_path)
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert found == {"a.mp4", "a.mp4.json", ".runs/a.mp4/lock"}
 

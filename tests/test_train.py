@@ -15,6 +15,7 @@ from bico.binding import BlockwiseTransformer
 from bico.checkpoint import load_binder
 from bico.noise import shift_sigma
 from bico.plots import plot_training
+from bico.runs import forget
 from bico.settings import load_config
 from bico.train import train
 from bico.wan import load_transformer, save_embeds
@@ -263,6 +264,7 @@ def test_a_checkpoint_of_other_settings_is_never_resumed_and_goes_with_the_next_
     assert len(list((tmp_path / ".runs" / "binder.safetensors").glob("*/"))) == 2
     _, log = run(inputs, tmp_path, settings(iterations=4, learning_rate=2e-3))
     assert next(entry["step"] for entry in log if "loss" in entry) == 0
+    forget(tmp_path)
     assert [path.name for path in (tmp_path / ".runs" / "binder.safetensors").iterdir()] == ["lock"]
 
 

@@ -566,7 +566,7 @@ def test_snakemake_weights_looks_again_each_time(tmp_path, embedded):
         stopped = snakemake(folder, "weights")
         said = stopped.stdout + stopped.stderr
         assert stopped.returncode and f"{file}: " in said and "Traceback" not in said
-        assert "weights of model 'embedded' (model.yaml) are missing" in snakemake(folder, "-n").stdout
+        assert "weights of model 'embedded' (model.yaml) are missing" in snakemake(folder, "-n").stderr
     before = file_digest(kept)
     tensors = load_file(kept)
     tensors["encoder.conv_in.bias"] += 1
