@@ -368,7 +368,7 @@ class Pipeline:
 
     def _files(self) -> dict:
         """The part of the configuration that says which results there are."""
-        names = ("concepts", "compositions", "model", "results", "ablations")
+        names = ("concepts", "compositions", "model", "results", *(("ablations",) if self.ablations() else ()))
         return {name: self.config[name] for name in names}
 
     def _concept(self, concept: str) -> Concept:

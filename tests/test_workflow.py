@@ -236,6 +236,14 @@ def rename_the_results(folder):
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(content | {"results": "others"}))
 
 
+def say_the_same_values_otherwise(folder):
+    """5 and 5.0, x and ./x, a number as text."""
+    change_model("shift", 5.0)(folder)
+    change_config("training", iterations=4.0, learning_rate="1e-3")(folder)
+    edit(folder / "config" / "concepts.csv", "media/red.png", "./media/red.png")
+    edit(folder / "config" / "compositions.csv", "alone.,0,2,", "alone.,0,2.0,")
+
+
 def after(*changes):
     def change(folder):
         for one in changes:
@@ -277,6 +285,7 @@ RED_FROM_ITS_SOURCE = {"trim:red:png", "encode_latents:red"} | PROMPTS_OF_RED | 
         (put_an_older_copy_of_the_prompts_back, {"encode_prompts:red:prompts"} | trained("red1") | RED),
         (give_a_source_another_name_and_date, set()),
         (copy_the_weights_to_another_folder, set()),
+        (say_the_same_values_otherwise, set()),
         (forget_all_that_snakemake_knows, set()),
         (after(forget_all_that_snakemake_knows, rename_the_results), PAGE),
         (
