@@ -17,7 +17,7 @@ from bico.noise import shift_sigma
 from bico.plots import plot_training
 from bico.runs import forget
 from bico.settings import load_config
-from bico.train import train
+from bico.train import Compute, train
 from bico.wan import load_transformer, save_embeds
 from tests.conftest import ROOT
 
@@ -55,11 +55,13 @@ def inputs(tmp_path_factory, embedded):
     return folder
 
 
-def run(inputs, folder, given: dict, prompts: str = "spatial", start_from=None) -> tuple[dict, list[dict]]:
+def run(
+    inputs, folder, given: dict, prompts: str = "spatial", start_from=None, compute: Compute | None = None
+) -> tuple[dict, list[dict]]:
     """Trains and returns the binder's tensors and the log."""
     files = (inputs / "latents.safetensors", inputs / f"{prompts}.safetensors", inputs / "transformer.json")
     outputs = (folder / "binder.safetensors", folder / "log.jsonl")
-    train(given, *files, start_from, *outputs)
+    train(given, *files, start_from, *outputs, compute or Compute())
     log = [json.loads(line) for line in outputs[1].read_text().splitlines()]
     return load_file(outputs[0]), log
 
@@ -178,6 +180,7 @@ def validation_of(inputs, given: dict, start) -> list[float]:
         ({"absorbent": "end_of_text"}, (1, D)),
         ({"absorbent_tokens": 3}, (3, D)),
         ({"per_block": False}, (1, D)),
+        ({"inner_width": 24}, (1, D)),
         ({"diversified": False}, (1, D)),
         ({"preset": "released"}, (1, D)),
         ({"phase1_noise": "uniform", "loss_weight": "bell"}, (1, D)),
@@ -188,6 +191,27 @@ def test_every_switch_trains(inputs, tmp_path, method, shape):
     assert tensors["absorbent"].shape == shape
     assert any(name.startswith("block_binders") for name in tensors) == method.get("per_block", True)
     assert all(np.isfinite(entry["loss"]) for entry in log if "loss" in entry)
+
+
+def test_a_narrow_binder_is_narrow_and_loads_again(inputs, tmp_path):
+    tensors, _ = run(inputs, tmp_path, settings(iterations=2, method={"inner_width": 24}))
+    assert any(24 in tensor.shape for tensor in tensors.values())
+    binder, _ = load_binder(tmp_path / "binder.safetensors", D, N)
+    assert binder.spec.inner_width == 24 and not changed(tensors, binder.state_dict())
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[: len(content) // 2], lambda content: b""])
+def test_training_goes_on_from_the_checkpoint_before_a_damaged_one_to_the_same_bits(inputs, tmp_path, damage):
+    given, often = settings(iterations=6), Compute(device="cpu", checkpoint_minutes=0)
+    whole, _ = run(inputs, tmp_path / "whole", given)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("bico.train.save_binder", interrupt)
+        run(inputs, tmp_path / "damaged", given, compute=often)
+    (checkpoint,) = tmp_path.glob("damaged/.runs/*/*/checkpoint.safetensors")
+    checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    resumed, log = run(inputs, tmp_path / "damaged", given)
+    assert not changed(whole, resumed)
+    assert [entry["step"] for entry in log if "loss" in entry] == list(range(6))
 
 
 def test_without_diversified_prompts_only_the_first_is_seen(inputs, tmp_path):
