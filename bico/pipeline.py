@@ -357,18 +357,18 @@ class Pipeline:
     def page_settings(self, method: str) -> dict:
         rows = self.manifest.compositions.values()
         shown = digest([[row.id, row.prompt, row.seeds, row.frames] for row in rows])
-        return {"method": method, "shown": shown, "config": self._files()}
+        return {"method": method, "shown": shown, "config": self._files(method != MAIN)}
 
     def ablations_settings(self) -> dict:
-        return {"methods": {name: self.methods[name] for name in self.ablations()}, "config": self._files()}
+        return {"methods": {name: self.methods[name] for name in self.ablations()}, "config": self._files(True)}
 
     def _vae_settings(self) -> dict:
         compute = self.config["compute"]
         return {"vae_dtype": compute["vae_dtype"], **({"vae_tiling": True} if compute["vae_tiling"] else {})}
 
-    def _files(self) -> dict:
+    def _files(self, of_ablations: bool) -> dict:
         """The part of the configuration that says which results there are."""
-        names = ("concepts", "compositions", "model", "results", *(("ablations",) if self.ablations() else ()))
+        names = ("concepts", "compositions", "model", "results", *(("ablations",) if of_ablations else ()))
         return {name: self.config[name] for name in names}
 
     def _concept(self, concept: str) -> Concept:

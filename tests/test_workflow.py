@@ -503,6 +503,7 @@ def test_results_copied_into_a_fresh_checkout_are_not_made_again(project, tmp_pa
 
 def test_a_finished_run_changes_only_the_edited_compositions_files(project):
     before = {path: path.read_bytes() for path in (project / "results").glob("[bc]*/**/*") if path.is_file()}
+    before = {path: content for path, content in before.items() if ".embeds" not in path.parts}
     change_prompt(project)
     succeed(project)
     changed = {path for path, content in before.items() if path.read_bytes() != content}
