@@ -100,7 +100,7 @@ def saved(stage: str, folder: Path) -> bool:
 def kill_in_one_of(stages: set[str], folder: Path, taken: dict[str, float], chance: random.Random) -> tuple[str, set]:
     """Starts the workflow and kills all of it at a random moment of the first of the stages that begins, or of one
     that begins meanwhile; of long work, when it has saved something. Returns that stage, and what ran at the moment."""
-    begun, target, moment = set(), None, time.monotonic() + 120
+    begun, target, moment = set(), None, time.monotonic() + 300
     with started(folder) as workflow:
         while time.monotonic() < moment:
             assert workflow.poll() is None, f"the workflow ended before {', '.join(stages)}"
@@ -169,7 +169,7 @@ def train_longer(undisturbed: Path, tmp_path: Path, steps: int) -> tuple[Path, P
 
 
 def wait_for(workflow: subprocess.Popen, condition) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert workflow.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)

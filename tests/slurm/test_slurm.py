@@ -117,7 +117,7 @@ def control(*command: str) -> None:
     subprocess.run(command, check=True)
 
 
-def wait_for(what, seconds: float = 150):
+def wait_for(what, seconds: float = 300):
     """What `what` returns, once it is something."""
     deadline = time.monotonic() + seconds
     while not (found := what()):
