@@ -76,10 +76,11 @@ test-real: setup
 	rm -rf .real/project
 	$(RUN) pytest -m real tests/real --verbose
 
-# Fuzzing guided by coverage, so many minutes each; what it finds lies in results/fuzz (docs/hostile.md).
+# New examples for what must hold for any input, then fuzzing guided by coverage, so many minutes each; what it finds lies in results/fuzz (docs/hostile.md).
 fuzz: MINUTES = 10
 fuzz: setup
 	$(VENV)/bin/python -m pip install --quiet --editable ".[fuzz]"
+	$(RUN) env EXAMPLES=new pytest tests/corpus/test_properties.py
 	$(RUN) python -m tests.corpus.fuzz grammar --minutes $(MINUTES)
 	$(RUN) python -m tests.corpus.fuzz binder --minutes $(MINUTES)
 

@@ -191,7 +191,7 @@ def binder_problems(manifest: Manifest, concepts: str | Path, model: ModelFile) 
         dim = blocks = None
     for concept in manifest.concepts.values():
         try:
-            if concept.binder and Path(concept.binder).is_file():
+            if concept.binder and os.path.isfile(concept.binder):  # which no text makes raise, as Path.is_file() may
                 read_layout(concept.binder, dim, blocks, concept.binder_source)
         except InputError as found:
             problems += [f"{concepts}, row {concept.row}, binder: {problem}" for problem in found.problems]

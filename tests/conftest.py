@@ -4,10 +4,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).parent.parent
 RELEASED = Path(__file__).parent / "data" / "released"
+# Whoever runs the suite sees what everybody sees: the same examples each time. `make fuzz` draws new ones, and many.
+ANYWHERE = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **ANYWHERE)
+settings.register_profile("new", max_examples=2000, **ANYWHERE)
+settings.load_profile(os.environ.get("EXAMPLES", "same"))
 
 
 @pytest.fixture(scope="session")
