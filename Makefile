@@ -29,25 +29,25 @@ demo-short: weights
 	@echo "Open results/short/bico/index.html"
 
 # The models of the embedded world, from nothing: hours on two cores, minutes on a GPU. With MINUTES=150 each piece of
-# training ends after so long, and the same command goes on. WORLD=config/world-gpu.yaml is the recipe for a GPU.
+# training ends after so long, and the same command goes on. WORLD=toyworld/config/gpu.yaml is the recipe for a GPU.
 MINUTES ?= inf
 WORLD ?=
 world: setup
-	$(RUN) snakemake --snakefile workflow/world.smk --cores $(CORES) --config minutes=$(MINUTES) \
+	$(RUN) snakemake --snakefile toyworld/workflow/Snakefile --cores $(CORES) --config minutes=$(MINUTES) \
 	    $(addprefix --configfile ,$(WORLD))
 
 world-short: setup
-	$(RUN) snakemake --snakefile workflow/world.smk --cores $(CORES) --configfile config/world-short.yaml
+	$(RUN) snakemake --snakefile toyworld/workflow/Snakefile --cores $(CORES) --configfile toyworld/config/short.yaml
 
 world-proof: weights
-	$(RUN) python scripts/world_proof.py --prepare results/world-proof
-	$(RUN) snakemake --cores $(CORES) --configfile config/world-proof.yaml
-	$(RUN) python scripts/world_proof.py --judge results/world-proof/bico --output results/world-proof/table.md
+	$(RUN) python toyworld/scripts/proof.py --prepare results/world-proof
+	$(RUN) snakemake --cores $(CORES) --configfile toyworld/config/proof.yaml
+	$(RUN) python toyworld/scripts/proof.py --judge results/world-proof/bico --output results/world-proof/table.md
 
 world-ablations: weights
-	$(RUN) python scripts/world_proof.py --prepare results/world-ablations --kinds image both
-	$(RUN) snakemake ablations --cores $(CORES) --configfile config/world-ablations.yaml
-	$(RUN) python scripts/world_proof.py --judge results/world-ablations/[0-9]* --output results/world-ablations/table.md
+	$(RUN) python toyworld/scripts/proof.py --prepare results/world-ablations --kinds image both
+	$(RUN) snakemake ablations --cores $(CORES) --configfile toyworld/config/ablations.yaml
+	$(RUN) python toyworld/scripts/proof.py --judge results/world-ablations/[0-9]* --output results/world-ablations/table.md
 
 lint: setup
 	$(RUN) ruff check .
@@ -66,7 +66,7 @@ test-slurm: setup
 
 # Kills the whole workflow two dozen times.
 test-chaos: setup
-	$(RUN) pytest -m chaos tests/test_chaos.py
+	$(RUN) pytest -m chaos tests/workflow/test_chaos.py
 
 # The README's command for real weights, from nothing, on random weights of the real models' size and layout. Takes 14 GB
 # of memory, 20 GB of disk under .real (the weights stay there for the next time), and 25 minutes on two cores. The

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bico.video import write_video
+from bico.media.video import write_video
 
 ROOT = Path(__file__).parent.parent
 

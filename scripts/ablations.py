@@ -1,12 +1,12 @@
 """python scripts/ablations.py --logs stage2.jsonl --output ablations.md --csv ablations.csv --settings settings.json
 
-Tells in one table what each ablation does to the validation loss. Settings: methods; config, as in config.yaml.
+Tells in one table what each ablation does to the validation loss. Settings: methods, the switches of
+each; kinds, of the concepts whose logs each method has.
 """
 
-from bico.ablations import row, write_table
-from bico.command import parser, run, settings_argument
-from bico.pipeline import Pipeline
-from bico.settings import paper
+from bico.methods.bico.method import paper
+from bico.report.ablations import row, write_table
+from bico.runtime.command import parser, run, settings_argument
 
 
 def main() -> None:
@@ -16,17 +16,12 @@ def main() -> None:
     arguments.add_argument("--csv", required=True, help="the table as CSV")
     arguments.add_argument("--settings", type=settings_argument, required=True)
     given = arguments.parse_args()
-    pipeline = Pipeline.load(given.settings["config"])
-    names = [log for method in pipeline.ablations() for log in pipeline.last_logs(method)]
-    lies = dict(zip(names, given.logs, strict=True))  # not where it is named, if the results are in a storage
-
-    def logs(method: str, kind: str) -> list[str]:
-        return [lies[log] for log in pipeline.last_logs(method, kind)]
-
-    rows = [
-        row(name, switches, paper(), logs(name, "image"), logs(name, "video"))
-        for name, switches in given.settings["methods"].items()
-    ]
+    methods, kinds = given.settings["methods"], given.settings["kinds"]
+    logs = [given.logs[first : first + len(kinds)] for first in range(0, len(given.logs), max(1, len(kinds)))]
+    rows = []
+    for (name, switches), own in zip(methods.items(), logs, strict=True):
+        by_kind = [[log for log, of in zip(own, kinds, strict=True) if of == kind] for kind in ("image", "video")]
+        rows.append(row(name, switches, paper(), *by_kind))
     write_table(rows, given.output, given.csv)
 
 

@@ -5,7 +5,7 @@
 Encodes a prompt once and binds its words to their concepts, for each block of the transformer.
 """
 
-from bico.command import add_compute_arguments, parser, run, settings_argument
+from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
 
 
 def main() -> None:
@@ -19,8 +19,8 @@ def main() -> None:
     add_compute_arguments(arguments, encodes=True)
     given = arguments.parse_args()
 
-    from bico.compose import compose
-    from bico.devices import pick_device, pick_dtype
+    from bico.methods.bico.compose import compose
+    from bico.models.devices import pick_device, pick_dtype
 
     device = pick_device(given.device)
     dtype = pick_dtype(given.settings.get("dtype", "auto"), device)

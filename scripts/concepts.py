@@ -6,10 +6,10 @@ manifest) are written as they are and no model is loaded: --settings '{"spatial"
 
 import argparse
 
-from bico.command import add_compute_arguments, parser, run, settings_argument
-from bico.components import component_argument
-from bico.phrases import Phrases, check_phrases, write_phrases
-from bico.video import media_kind, probe, read_frames
+from bico.media.video import media_kind, probe, read_frames
+from bico.models.components import component_argument
+from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
+from bico.text.phrases import Phrases, check_phrases, write_phrases
 
 
 def main() -> None:
@@ -31,8 +31,8 @@ def main() -> None:
 
 
 def named_by_model(given: argparse.Namespace, kind: str) -> tuple[Phrases, str]:
-    from bico.devices import pick_device, pick_dtype
-    from bico.vlm import extract, load
+    from bico.models.devices import pick_device, pick_dtype
+    from bico.prompts.writers.qwen import extract, load
 
     device = pick_device(given.device)
     vlm = load(given.vlm, device, pick_dtype(given.settings.get("dtype", "auto"), device), given.offload)

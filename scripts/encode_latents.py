@@ -3,8 +3,8 @@
 Encodes a clip, and each of its frames alone, with the VAE. Settings: height, width, vae_dtype, vae_tiling.
 """
 
-from bico.command import add_compute_arguments, parser, run, settings_argument
-from bico.components import component_argument
+from bico.models.components import component_argument
+from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
 
 
 def main() -> None:
@@ -16,8 +16,8 @@ def main() -> None:
     add_compute_arguments(arguments)
     given = arguments.parse_args()
 
-    from bico.devices import pick_device, pick_dtype
-    from bico.latents import encode_latents
+    from bico.encode.latents import encode_latents
+    from bico.models.devices import pick_device, pick_dtype
 
     settings, device = given.settings, pick_device(given.device)
     dtype = pick_dtype(settings["vae_dtype"], device)

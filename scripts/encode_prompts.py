@@ -4,7 +4,7 @@
 Encodes the prompts of a CSV with the text encoder. Settings: text_length, dtype.
 """
 
-from bico.command import add_compute_arguments, parser, run, settings_argument
+from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
 
 
 def main() -> None:
@@ -17,8 +17,8 @@ def main() -> None:
     add_compute_arguments(arguments, encodes=True)
     given = arguments.parse_args()
 
-    from bico.devices import pick_device, pick_dtype
-    from bico.embeds import TextEncoder
+    from bico.encode.embeds import TextEncoder
+    from bico.models.devices import pick_device, pick_dtype
 
     settings, device = given.settings, pick_device(given.device)
     placed = (settings["text_length"], device, pick_dtype(settings["dtype"], device), given.offload, given.embeds)

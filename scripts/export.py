@@ -4,7 +4,7 @@ Writes binders in the released code's layout: one without suffix, several as sou
 one of a released file of several each binder is (from 0); null of other files.
 """
 
-from bico.command import parser, run, settings_argument
+from bico.runtime.command import parser, run, settings_argument
 
 
 def main() -> None:
@@ -14,7 +14,7 @@ def main() -> None:
     arguments.add_argument("--settings", type=settings_argument, default={})
     given = arguments.parse_args()
 
-    from bico.checkpoint import export_released, load_binder
+    from bico.methods.bico.checkpoint import export_released, load_binder
 
     sources = given.settings.get("sources", [None] * len(given.binders))
     binders = [load_binder(path, source=source)[0] for path, source in zip(given.binders, sources, strict=True)]

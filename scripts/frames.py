@@ -5,8 +5,8 @@ Writes every frame of a clip (or an image, as one frame) to one zip of JPEGs: bo
 
 import argparse
 
-from bico.command import run
-from bico.video import write_frames_zip
+from bico.media.video import write_frames_zip
+from bico.runtime.command import run
 
 
 def main() -> None:

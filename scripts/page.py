@@ -3,8 +3,9 @@
 Writes the results page of a method, results/bico/index.html. Settings: method; config, as in config.yaml.
 """
 
-from bico.command import parser, run, settings_argument
-from bico.pipeline import Pipeline
+from bico.plan.plan import Plan
+from bico.report.page import write_page
+from bico.runtime.command import parser, run, settings_argument
 
 
 def main() -> None:
@@ -12,7 +13,8 @@ def main() -> None:
     arguments.add_argument("--output", required=True, help="the page")
     arguments.add_argument("--settings", type=settings_argument, required=True)
     given = arguments.parse_args()
-    Pipeline.load(given.settings["config"]).write_page(given.settings["method"], given.output)
+    plan = Plan.load(given.settings["config"])
+    write_page(given.output, plan.page_content(given.settings["method"]))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ Draws which noise levels the phases of both presets sample, with the sampler tha
 
 import torch
 
-from bico.command import parser, run
-from bico.noise import draw_steps, phase_probabilities, training_sigmas
-from bico.plots import plot_noise
-from bico.settings import PRESETS
+from bico.methods.bico.method import PRESETS
+from bico.methods.bico.noise import draw_steps, phase_probabilities, training_sigmas
+from bico.report.plots import plot_noise
+from bico.runtime.command import parser, run
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ Draws a training log: losses, the validation loss at each noise quantile against
 import json
 from pathlib import Path
 
-from bico.command import parser, run, settings_argument
-from bico.plots import plot_training
+from bico.report.plots import plot_training
+from bico.runtime.command import parser, run, settings_argument
 
 
 def main() -> None:

@@ -6,8 +6,8 @@ Without a model: --settings '{"writer": "template"}'. The report holds the share
 phrases. Settings: writer, count, seed, temperature, top_k, top_p, max_new_tokens, attempts, dtype, text_length.
 """
 
-from bico.command import add_compute_arguments, parser, run, settings_argument
-from bico.writer import SETTINGS, write_training_prompts
+from bico.prompts.diversify import SETTINGS, write_training_prompts
+from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
 
 
 def main() -> None:

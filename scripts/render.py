@@ -4,7 +4,7 @@
 Renders a bound prompt to a video, or to an image when the output ends in .png, and says what made it.
 """
 
-from bico.command import add_compute_arguments, parser, run, settings_argument
+from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
 
 
 def main() -> None:
@@ -18,8 +18,8 @@ def main() -> None:
     add_compute_arguments(arguments, saves=True)
     given = arguments.parse_args()
 
-    from bico.devices import pick_device, pick_dtype
-    from bico.render import render
+    from bico.models.devices import pick_device, pick_dtype
+    from bico.render.render import render
 
     device = pick_device(given.device)
     dtypes = (pick_dtype(given.settings["dtype"], device), pick_dtype(given.settings["vae_dtype"], device))

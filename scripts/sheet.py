@@ -4,8 +4,8 @@ Draws the contact sheet of a rendered video: its sources' frames above its own, 
 pieces, sources, height, width.
 """
 
-from bico.command import parser, run, settings_argument
-from bico.sheets import composition_sheet
+from bico.report.sheets import composition_sheet
+from bico.runtime.command import parser, run, settings_argument
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ Makes a clip of exactly as many frames as asked out of a video, or an upright RG
 
 import argparse
 
-from bico.command import run, settings_argument
-from bico.video import media_kind, normalise_image, trim
+from bico.media.video import media_kind, normalise_image, trim
+from bico.runtime.command import run, settings_argument
 
 SETTINGS = "frames, and optionally start, fps, short"
 

@@ -5,7 +5,7 @@ copied there, downloads the rest (resuming), checks that all of it can be loaded
 (origin, sizes, SHA-256).
 """
 
-from bico.command import parser, run
+from bico.runtime.command import parser, run
 
 
 def main() -> None:
@@ -15,8 +15,8 @@ def main() -> None:
     arguments.add_argument("--components", nargs="+", help="only these, such as vae (default: all)")
     arguments.add_argument("--dry-run", action="store_true", help="show the sizes only")
     given = arguments.parse_args()
-    from bico.fetch import fetch_weights
-    from bico.settings import load_model
+    from bico.settings.model_file import load_model
+    from bico.weights.fetch import fetch_weights
 
     fetch_weights(load_model(given.model, given.weights), given.components, given.dry_run)
 

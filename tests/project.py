@@ -12,8 +12,8 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from bico.video import write_video
-from tests.conftest import ROOT
+from bico.media.video import write_video
+from tests import ROOT
 
 CONCEPTS = """concept,source,spatial,temporal
 red,media/red.png,a red square; a grey wall,

@@ -5,8 +5,8 @@ import re
 from functools import partial
 from pathlib import Path
 
-from bico.answers import parse_phrases
-from bico.phrases import Phrases, read_phrases
+from bico.prompts.answers import parse_phrases
+from bico.text.phrases import Phrases, read_phrases
 from tests.corpus.project import write
 from tests.corpus.verdicts import Input
 

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save
 
-from bico.binder import BinderSpec
-from bico.boundprompt import read_header
-from bico.checkpoint import FORMAT, load_binder, save_binder
-from bico.prompts import read_prompts
-from bico.runs import Journal
-from tests.conftest import RELEASED
+from bico.methods.bico.binder import BinderSpec
+from bico.methods.bico.checkpoint import FORMAT, load_binder, save_binder
+from bico.prompts.table import read_prompts
+from bico.render.bound_prompt import read_header
+from bico.runtime.runs import Journal
+from tests import RELEASED
 from tests.corpus.project import write
 from tests.corpus.verdicts import Input
-from tests.test_binder import trained
+from tests.methods.test_binder import trained
 
 D, N = 12, 3
 NAME = "star.safetensors"

@@ -8,21 +8,21 @@ import yaml
 from snakemake.cli import parse_config
 from snakemake.common.configfile import load_configfile
 
-from bico.pipeline import Pipeline
-from bico.reading import read_yaml
-from bico.settings import load_model
+from bico.plan.plan import Plan
+from bico.runtime.reading import read_yaml
+from bico.settings.model_file import load_model
 from tests.corpus.project import model_file, plan, write
 from tests.corpus.verdicts import Input
 
 
-def _send(folder: Path, content: str | bytes) -> Pipeline:
+def _send(folder: Path, content: str | bytes) -> Plan:
     """As Snakefile and Snakemake read config/config.yaml."""
     write("mine.yaml", content)
     read_yaml("mine.yaml")
     return plan(config=load_configfile("mine.yaml"), files=["mine.yaml"])
 
 
-def _send_words(folder: Path, words: tuple[str, ...]) -> Pipeline:
+def _send_words(folder: Path, words: tuple[str, ...]) -> Plan:
     """As Snakemake reads --config."""
     return plan(config=parse_config(words))
 
@@ -32,7 +32,7 @@ def _send_model(folder: Path, content: str | bytes) -> object:
     return load_model("odd.yaml", "weights")
 
 
-def _send_ablation(folder: Path, content: str | bytes, name: str = "mine") -> Pipeline:
+def _send_ablation(folder: Path, content: str | bytes, name: str = "mine") -> Plan:
     (folder / "ablations").mkdir()
     write(f"ablations/{name}.yaml", content)
     return plan(config={"ablations": "ablations"})

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests import ROOT
 
 RESULTS = ROOT / "results" / "fuzz"
 SECONDS = 10  # for one input, before it counts as a hang
@@ -26,7 +26,7 @@ MEGABYTES = 4096
 
 def grammar(data: bytes) -> None:
     """A text is refused with a GrammarError, or gives pieces as they are documented."""
-    from bico.grammar import ID, GrammarError, parse
+    from bico.text.grammar import ID, GrammarError, parse
 
     with contextlib.suppress(GrammarError):
         for piece in parse(_text(data)):
@@ -47,7 +47,7 @@ def binder(data: bytes) -> None:
     """A file is refused with an InputError, or gives a binder of finite numbers. By its first byte, `data` is the whole
     file, the text of its header, or that of the spec in it."""
     from bico import InputError
-    from bico.checkpoint import load_binder
+    from bico.methods.bico.checkpoint import load_binder
     from tests.corpus.checkpoints import D, N
 
     with tempfile.TemporaryDirectory(dir=_memory()) as folder:
@@ -133,7 +133,7 @@ def fuzz(target: str, minutes: float) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["bico", "json", "ftfy", "html"]):
-        importlib.import_module({"grammar": "bico.grammar", "binder": "bico.checkpoint"}[target])
+        importlib.import_module({"grammar": "bico.text.grammar", "binder": "bico.methods.bico.checkpoint"}[target])
     run, seeds = TARGETS[target]
     folder = RESULTS / target
     (folder / "corpus").mkdir(parents=True, exist_ok=True)

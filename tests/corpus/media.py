@@ -1,5 +1,5 @@
-"""Images and videos. Each frame shows its own number as bars (`numbered` of tests/test_video.py), so that what came of
-a clip is read back from its pixels."""
+"""Images and videos. Each frame shows its own number as bars (`numbered` of tests/media/test_video.py), so that
+what came of a clip is read back from its pixels."""
 
 import contextlib
 import csv
@@ -18,11 +18,11 @@ import av
 import numpy as np
 from PIL import EpsImagePlugin, Image
 
-from bico.video import frames_left, media_kind, normalise_image, probe, read_frames, trim
-from tests.conftest import ROOT
+from bico.media.video import frames_left, media_kind, normalise_image, probe, read_frames, trim
+from tests import ROOT
 from tests.corpus.project import FRAMES, plan, write
 from tests.corpus.verdicts import Input
-from tests.test_video import ffmpeg, numbered, numbers_of
+from tests.media.test_video import ffmpeg, numbered, numbers_of
 
 Make = Callable[[], bytes]
 PLAYLIST = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n"
@@ -45,7 +45,7 @@ def through(name: str, **columns: str) -> np.ndarray:
     table = io.StringIO()
     csv.writer(table).writerows([["concept", "source", *columns], ["a", name, *columns.values()]])
     pipeline = plan(concepts=table.getvalue(), compositions="composition,prompt\none,[A](a)\n")
-    source, clip = pipeline.manifest.concepts["a"].source, pipeline.clip("a")
+    source, clip = pipeline.tables.concepts["a"].source, pipeline.clip("a")
     if media_kind(source) == "image":
         normalise_image(source, clip)
     else:

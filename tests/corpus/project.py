@@ -10,9 +10,9 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from bico.pipeline import Pipeline
-from bico.video import write_video
-from tests.conftest import ROOT
+from bico.media.video import write_video
+from bico.plan.plan import Plan
+from tests import ROOT
 
 FRAMES = 9
 CONCEPTS = "concept,source\nstar,star.png\nboat,boat.mp4\n"
@@ -46,7 +46,7 @@ def plan(
     compositions: str | bytes = COMPOSITIONS,
     config: dict | None = None,
     files: Iterable[str] = (),
-) -> Pipeline:
+) -> Plan:
     """Writes the tables and plans, as Snakemake's main process does, with files and media looked at. files: those that
     `config` was read from."""
     for name, content in _media().items():
@@ -55,4 +55,4 @@ def plan(
     write("compositions.csv", compositions)
     write("model.yaml", yaml.safe_dump(model_file(), allow_unicode=True))
     tables = {"concepts": "concepts.csv", "compositions": "compositions.csv", "model": "model.yaml"}
-    return Pipeline.load(tables | (config or {}), thorough=True, files=files)
+    return Plan.load(tables | (config or {}), thorough=True, files=files)

@@ -5,7 +5,7 @@ import io
 from functools import partial
 from pathlib import Path
 
-from bico.grammar import Piece
+from bico.text.grammar import Piece
 from tests.corpus.project import plan
 from tests.corpus.verdicts import Input
 
@@ -13,7 +13,7 @@ from tests.corpus.verdicts import Input
 def _send(folder: Path, prompt: str) -> list[Piece]:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([["composition", "prompt"], ["one", prompt]])
-    return list(plan(compositions=table.getvalue()).manifest.compositions["one"].pieces)
+    return list(plan(compositions=table.getvalue()).tables.compositions["one"].pieces)
 
 
 def refused(proves: str, prompt: str) -> Input:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.corpus.verdicts import Verdict
 
 DOCUMENT = ROOT / "docs" / "hostile.md"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bico.pipeline import Pipeline
+from bico.plan.plan import Plan
 from tests.corpus.project import COMPOSITIONS, CONCEPTS, plan
 from tests.corpus.verdicts import Input
 
@@ -12,17 +12,17 @@ LONG = "9" * 400
 PLAIN = "composition,prompt\none,plain words\n"
 
 
-def _send(folder: Path, **tables: str | bytes) -> Pipeline:
+def _send(folder: Path, **tables: str | bytes) -> Plan:
     return plan(**tables)
 
 
-def _send_braces(folder: Path) -> Pipeline:
+def _send_braces(folder: Path) -> Plan:
     (folder / "{run}").mkdir()
     (folder / "{run}" / "b.safetensors").touch()
     return plan(concepts="concept,binder\nstar,{run}/b.safetensors\n", compositions=PLAIN)
 
 
-def takes(proves: str, right: Callable[[Pipeline], bool], **tables: str | bytes) -> Input:
+def takes(proves: str, right: Callable[[Plan], bool], **tables: str | bytes) -> Input:
     return Input("tables", proves, partial(_send, **tables), right)
 
 
@@ -34,17 +34,17 @@ def compositions_refused(proves: str, content: str | bytes, names: str) -> Input
     return Input("tables", proves, partial(_send, compositions=content), names=names)
 
 
-def concept(name: str) -> Callable[[Pipeline], object]:
-    return lambda pipeline: pipeline.manifest.concepts[name]
+def concept(name: str) -> Callable[[Plan], object]:
+    return lambda pipeline: pipeline.tables.concepts[name]
 
 
-def composition(pipeline: Pipeline) -> object:
-    (row,) = pipeline.manifest.compositions.values()
+def composition(pipeline: Plan) -> object:
+    (row,) = pipeline.tables.compositions.values()
     return row
 
 
-def as_usual(pipeline: Pipeline) -> bool:
-    return list(pipeline.manifest.concepts) == ["star", "boat"] and composition(pipeline).concepts == ("star", "boat")
+def as_usual(pipeline: Plan) -> bool:
+    return list(pipeline.tables.concepts) == ["star", "boat"] and composition(pipeline).concepts == ("star", "boat")
 
 
 def cell(column: str, value: str) -> str:
@@ -187,15 +187,15 @@ IDS += [
     compositions_refused(
         "a composition that comes twice is named", PLAIN + "one,more\n", "compositions.csv, row 3, composition"
     ),
-    takes("an id of digits stays text", lambda p: "007" in p.manifest.concepts, concepts=CONCEPTS + "007,star.png\n"),
+    takes("an id of digits stays text", lambda p: "007" in p.tables.concepts, concepts=CONCEPTS + "007,star.png\n"),
     takes(
         "an id that YAML takes for false stays text",
-        lambda p: "no" in p.manifest.concepts,
+        lambda p: "no" in p.tables.concepts,
         concepts=CONCEPTS + "no,star.png\n",
     ),
     takes(
         "an id that pandas takes for missing stays text",
-        lambda p: "NA" in p.manifest.concepts,
+        lambda p: "NA" in p.tables.concepts,
         concepts=CONCEPTS + "NA,star.png\n",
     ),
 ]

@@ -11,10 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bico import InputError
-from bico.answers import parse_phrases
-from bico.grammar import GrammarError, parse
-from bico.phrases import Phrases
-from bico.settings import SCHEMAS, load_config
+from bico.plan.config import load_config
+from bico.prompts.answers import parse_phrases
+from bico.settings.schema import SCHEMAS
+from bico.text.grammar import GrammarError, parse
+from bico.text.phrases import Phrases
 from tests.corpus.fuzz import binder, grammar
 from tests.corpus.project import CONCEPTS, plan
 
@@ -78,7 +79,7 @@ def test_any_setting_of_a_composition_is_taken_or_refused(column, field):
     table = io.StringIO()
     csv.writer(table).writerows([["composition", "prompt", column], ["one", "[A star](star)", field]])
     with contextlib.suppress(InputError):
-        (row,) = plan(concepts=CONCEPTS, compositions=table.getvalue()).manifest.compositions.values()
+        (row,) = plan(concepts=CONCEPTS, compositions=table.getvalue()).tables.compositions.values()
         assert 0 <= row.guidance_scale < float("inf") and row.steps >= 1 and min(row.seeds) >= 0
 
 

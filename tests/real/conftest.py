@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests import ROOT
 from tests.project import clean_environment
 from tests.real.published import HUB
 

@@ -19,8 +19,8 @@ from huggingface_hub import save_torch_state_dict
 from torch import nn
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, UMT5Config, UMT5EncoderModel
 
-from bico.settings import load_model
-from tests.conftest import ROOT
+from bico.settings.model_file import load_model
+from tests import ROOT
 
 HUB = Path(__file__).parent / "hub"
 MODEL = ROOT / "config" / "models" / "wan2.1-t2v-1.3b.yaml"
@@ -46,7 +46,7 @@ def build_wan(folder: Path, tokenizer: Path, transformer: dict, text_encoder: di
     _save(encoder, folder / "text_encoder", "model", shard, without="encoder.embed_tokens.weight")
 
 
-def build_qwen(folder: Path, tokenizer, smaller: dict, said: str, new_names: bool = False, shard: str = "4GB"):
+def build_qwen(folder: Path, tokenizer, smaller: dict, said: str, new_names: bool = False, shard: str = "2GB"):
     """A Qwen2_5_VLForConditionalGeneration's folder, random from a seed but for what it says, in bfloat16, beside the
     files of `tokenizer`, which lie there already and have a text-only chat template.
 

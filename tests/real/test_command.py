@@ -13,13 +13,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bico.boundprompt import load_bound_prompt, read_header
-from bico.checkpoint import load_binder
-from bico.phrases import Phrases, read_phrases
-from bico.prompts import read_prompts
-from bico.tokens import PromptTokenizer
-from bico.video import read_frames
-from bico.wan import load_embeds
+from bico.media.video import read_frames
+from bico.methods.bico.checkpoint import load_binder
+from bico.models.wan import load_embeds
+from bico.prompts.table import read_prompts
+from bico.render.bound_prompt import load_bound_prompt, read_header
+from bico.text.phrases import Phrases, read_phrases
+from bico.text.tokens import PromptTokenizer
 from tests.real.conftest import COMPOSITIONS, OVERLAY, make, run
 from tests.real.published import SAID
 

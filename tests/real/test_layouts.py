@@ -10,10 +10,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from bico import vlm, wan
-from bico.components import vae_factors
-from bico.phrases import Phrases
-from tests.conftest import ROOT
+from bico.models import wan
+from bico.models.components import vae_factors
+from bico.prompts.writers import qwen as vlm
+from bico.text.phrases import Phrases
+from tests import ROOT
 from tests.real.published import HUB, build_qwen, build_wan
 
 CPU = torch.device("cpu")

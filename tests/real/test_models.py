@@ -12,11 +12,12 @@ from huggingface_hub import save_torch_state_dict
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from bico import vlm, wan
-from bico.phrases import Phrases
-from bico.settings import load_model
-from bico.tokens import PromptTokenizer
-from tests.conftest import ROOT
+from bico.models import wan
+from bico.prompts.writers import qwen as vlm
+from bico.settings.model_file import load_model
+from bico.text.phrases import Phrases
+from bico.text.tokens import PromptTokenizer
+from tests import ROOT
 from tests.real.conftest import MODEL, REAL
 from tests.real.published import HUB
 

@@ -3,15 +3,16 @@ import sys
 from functools import cache
 
 from bico import InputError
-from bico.command import hand_over
-from bico.interrupt import Interrupt
-from bico.pipeline import MAIN, Pipeline
-from bico.records import keep_with_results
-from bico.runs import forget
+from bico.runtime.command import export_compute
+from bico.runtime.interrupt import Interrupt
+from bico.methods import kinds
+from bico.plan.plan import Plan
+from bico.plan.records import keep_with_results
+from bico.runtime.runs import forget
 from snakemake.logging import logger
 
 try:
-    pipeline = Pipeline.load(
+    plan = Plan.load(
         config,
         thorough=workflow.is_main_process,
         runs_here=workflow.local_exec,
@@ -20,7 +21,7 @@ try:
 except InputError as problem:
     sys.exit(f"error: {problem}")  # a WorkflowError would name lines of this file
 
-RESULTS = pipeline.config["results"]
+RESULTS = plan.config["results"]
 CONCEPT = f"{RESULTS}/concepts/{{concept}}"
 BINDERS = f"{RESULTS}/{{method}}/binders/{{concept}}"
 COMPOSITION = f"{RESULTS}/{{method}}/compositions/{{composition}}"
@@ -30,7 +31,7 @@ def check_targets(targets):
     """An error that an input function raises would come with lines of this file."""
     try:
         for target in targets:
-            pipeline.check_target(target)
+            plan.check_target(target)
     except InputError as problem:
         sys.exit(f"error: {problem}")
 
@@ -38,7 +39,7 @@ def check_targets(targets):
 keep_with_results(RESULTS, check_targets)
 
 # No cause to re-run, so in the environment and not in any params.
-hand_over(pipeline.compute(), ROOT)
+export_compute(plan.compute(), ROOT)
 
 interrupt = Interrupt(logger)
 
@@ -57,17 +58,22 @@ wildcard_constraints:
     stage="[12]",
 
 
-def stage(script, settings, still=lambda wildcards: False):
-    """The params of a rule: a function of the wildcards alone, whose value is all that the stage depends on besides
-    its inputs. still: whether it is about an image alone."""
+def depends_on(
+    script, settings, still=lambda wildcards: False, asks_vlm=lambda wildcards: True
+):
+    """The params of a rule: a function of the wildcards alone, whose value is all that the job depends on besides its
+    inputs. still: whether it is about an image alone; asks_vlm: whether the language model is needed, where it may be.
+    """
 
     def parameters(wildcards):
-        return pipeline.parameters(script, settings(wildcards), still(wildcards))
+        return plan.parameters(
+            script, settings(wildcards), still(wildcards), asks_vlm(wildcards)
+        )
 
     return parameters
 
 
-def grows(amount):
+def scaled_by_attempt(amount):
     """A resource that a retry asks more of: `amount`, or what it returns, times the attempt. For memory and time."""
 
     def resource(wildcards, attempt):
@@ -77,10 +83,10 @@ def grows(amount):
 
 
 @cache
-def require_weights():
+def require_weights(*components):
     """Missing weights stop the workflow before any job starts."""
     try:
-        pipeline.require_weights()
+        plan.require_weights(*components)
     except InputError as problem:
         sys.exit(f"error: {problem}")
 
@@ -89,61 +95,58 @@ def weights(component):
     """The manifest of a component's weights, as an input."""
 
     def manifest(wildcards):
-        require_weights()
-        return local(pipeline.model.manifest(component).as_posix())
+        require_weights(component)
+        return local(plan.model.manifest(component).as_posix())
 
     return manifest
 
 
-def everything(wildcards):
+def all_results(wildcards):
     """The page and all that it shows, so that what is deleted is made again. Asks for the weights again: where results
     exist, Snakemake takes them for sources if their inputs raise."""
     require_weights()
-    return [pipeline.page(), *shown(MAIN)]
+    return [plan.page(plan.main.name), *shown(plan.main.name)]
 
 
-def shown(method):
+def shown(name):
     """What the page of a method shows."""
-    results = pipeline.results(method)
+    results = plan.results(name)
     return [
         *results,
         *(f"{path}.sheet.jpg" for path in results),
-        *pipeline.plots(method),
+        *plan.methods[name].plots(plan),
     ]
 
 
+def method(wildcards):
+    return plan.methods[wildcards.method]
+
+
+def methods_of(asked):
+    """A wildcard's constraint: the methods of which something is true."""
+    names = [name for name, each in plan.methods.items() if asked(each)]
+    return "|".join(names) or "(?!)"  # which nothing matches
+
+
+def of_kind(kind):
+    return methods_of(lambda each: each.kind == kind)
+
+
 def of_image(wildcards):
-    return pipeline.is_image(wildcards.concept)
+    return plan.is_image(wildcards.concept)
 
 
 def clip(wildcards):
-    return pipeline.clip(wildcards.concept)
-
-
-def binder(method, concept):
-    """The binder with which a concept is composed; a file that the user gave lies here, whatever the storage."""
-    path = pipeline.binder(method, concept)
-    return local(path) if pipeline.manifest.concepts[concept].binder else path
+    return plan.clip(wildcards.concept)
 
 
 def linked(wildcards):
     """The concepts that a composition links, in the order of its prompt."""
-    return pipeline.manifest.compositions[wildcards.composition].concepts
+    return plan.tables.compositions[wildcards.composition].concepts
 
 
 def source_clips(wildcards):
-    return [
-        pipeline.clip(concept) for concept in pipeline.sources(wildcards.composition)
-    ]
-
-
-def training_prompts(stage_number):
-    def embeds(wildcards):
-        return pipeline.training_prompts(
-            wildcards.method, wildcards.concept, stage_number
-        )
-
-    return embeds
+    return [plan.clip(concept) for concept in plan.sources(wildcards.composition)]
 
 
 def vlm_if(asked, component="vlm"):
@@ -156,8 +159,8 @@ def vlm_if(asked, component="vlm"):
 
 
 def asks_for_phrases(wildcards):
-    return not pipeline.manifest.concepts[wildcards.concept].spatial
+    return not plan.tables.concepts[wildcards.concept].spatial
 
 
 def asks_for_prompts(wildcards):
-    return pipeline.config["prompts"]["writer"] == "vlm"
+    return plan.config["prompts"]["writer"] == "vlm"

@@ -11,19 +11,19 @@ rule encode_latents:
     conda:
         "../../environment.yml"
     resources:
-        gpu=pipeline.gpus(),
-        mem_mb=grows(lambda: pipeline.memory("vae")),
-        runtime=grows(60),
+        gpu=plan.gpus(),
+        mem_mb=scaled_by_attempt(lambda: plan.memory("vae")),
+        runtime=scaled_by_attempt(60),
     params:
-        stage=stage(
+        depends_on=depends_on(
             "encode_latents",
-            lambda wildcards: pipeline.encode_latents_settings(),
+            lambda wildcards: plan.encode_latents_settings(),
             still=of_image,
         ),
     shell:
-        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/encode_latents.py'
+        'python -m bico.runtime.launch {resources.gpu} "$BICO_SCRIPTS"/encode_latents.py'
         " --clip {input.clip:q} --vae {input.vae:q} --output {output.latents:q}"
-        " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
+        " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
 
 rule encode_prompts:
@@ -42,15 +42,15 @@ rule encode_prompts:
     conda:
         "../../environment.yml"
     resources:
-        gpu=pipeline.gpus(),
-        mem_mb=grows(lambda: pipeline.memory("text_encoder")),
-        runtime=grows(60),
+        gpu=plan.gpus(),
+        mem_mb=scaled_by_attempt(lambda: plan.memory("text_encoder")),
+        runtime=scaled_by_attempt(60),
     params:
-        stage=stage(
-            "encode_prompts", lambda wildcards: pipeline.encode_prompts_settings()
+        depends_on=depends_on(
+            "encode_prompts", lambda wildcards: plan.encode_prompts_settings()
         ),
     shell:
-        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/encode_prompts.py'
+        'python -m bico.runtime.launch {resources.gpu} "$BICO_SCRIPTS"/encode_prompts.py'
         " --prompts {input.prompts:q} --tokenizer {input.tokenizer:q}"
         " --text-encoder {input.text_encoder:q} --output {output.embeds:q}"
-        " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
+        " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"

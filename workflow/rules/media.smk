@@ -1,8 +1,6 @@
 rule trim:
     input:
-        source=lambda wildcards: local(
-            pipeline.manifest.concepts[wildcards.concept].source
-        ),
+        source=lambda wildcards: local(plan.tables.concepts[wildcards.concept].source),
     output:
         clip=f"{CONCEPT}/{{concept}}.{{suffix}}",
     log:
@@ -15,17 +13,17 @@ rule trim:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=grows(4000),
-        runtime=grows(30),
+        mem_mb=scaled_by_attempt(4000),
+        runtime=scaled_by_attempt(30),
     params:
-        stage=stage(
+        depends_on=depends_on(
             "trim",
-            lambda wildcards: pipeline.trim_settings(wildcards.concept),
+            lambda wildcards: plan.trim_settings(wildcards.concept),
             still=of_image,
         ),
     shell:
         'python "$BICO_SCRIPTS"/trim.py --source={input.source:q} --output {output.clip:q}'
-        " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
+        " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
 
 rule frames:
@@ -41,10 +39,10 @@ rule frames:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=grows(2000),
-        runtime=grows(30),
+        mem_mb=scaled_by_attempt(2000),
+        runtime=scaled_by_attempt(30),
     params:
-        stage=stage("frames", lambda wildcards: {}),
+        depends_on=depends_on("frames", lambda wildcards: {}),
     shell:
         'python "$BICO_SCRIPTS"/frames.py --clip {input.clip:q} --folder {wildcards.concept:q}'
         " --output {output.frames:q} 2>&1 | keep_log {log:q}"

@@ -13,19 +13,20 @@ rule concepts:
     conda:
         "../../environment.yml"
     resources:
-        gpu=lambda wildcards: pipeline.gpus() * asks_for_phrases(wildcards),
-        mem_mb=grows(lambda: pipeline.memory("vlm")),
-        runtime=grows(60),
+        gpu=lambda wildcards: plan.gpus() if asks_for_phrases(wildcards) else 0,
+        mem_mb=scaled_by_attempt(lambda: plan.memory("vlm")),
+        runtime=scaled_by_attempt(60),
     params:
-        stage=stage(
+        depends_on=depends_on(
             "concepts",
-            lambda wildcards: pipeline.concepts_settings(wildcards.concept),
+            lambda wildcards: plan.concepts_settings(wildcards.concept),
             still=of_image,
+            asks_vlm=asks_for_phrases,
         ),
     shell:
-        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/concepts.py'
+        'python -m bico.runtime.launch {resources.gpu} "$BICO_SCRIPTS"/concepts.py'
         " --clip {input.clip:q} --output {output.phrases:q} --vlm {input.vlm:q}"
-        " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
+        " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
 
 rule prompts:
@@ -45,18 +46,21 @@ rule prompts:
     conda:
         "../../environment.yml"
     resources:
-        gpu=lambda wildcards: pipeline.gpus() * asks_for_prompts(wildcards),
-        mem_mb=grows(lambda: pipeline.memory("vlm")),
-        runtime=grows(120),
+        gpu=lambda wildcards: plan.gpus() if asks_for_prompts(wildcards) else 0,
+        mem_mb=scaled_by_attempt(lambda: plan.memory("vlm")),
+        runtime=scaled_by_attempt(120),
     params:
-        stage=stage(
-            "prompts", lambda wildcards: pipeline.prompts_settings(), still=of_image
+        depends_on=depends_on(
+            "prompts",
+            lambda wildcards: plan.prompts_settings(),
+            still=of_image,
+            asks_vlm=asks_for_prompts,
         ),
     shell:
-        'python -m bico.launch {resources.gpu} "$BICO_SCRIPTS"/prompts.py'
+        'python -m bico.runtime.launch {resources.gpu} "$BICO_SCRIPTS"/prompts.py'
         " --media {input.media:q} --concept {wildcards.concept:q} --phrases {input.phrases:q}"
         " --output {output.prompts:q} --report {output.report:q} --vlm {input.vlm:q}"
-        " --tokenizer {input.tokenizer:q} --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
+        " --tokenizer {input.tokenizer:q} --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
 
 use rule prompts as spatial_prompts with:
@@ -73,6 +77,8 @@ use rule prompts as spatial_prompts with:
     benchmark:
         f"{RESULTS}/benchmarks/spatial_prompts/{{concept}}.tsv"
     params:
-        stage=stage(
-            "prompts", lambda wildcards: pipeline.prompts_settings(of_frames=True)
+        depends_on=depends_on(
+            "prompts",
+            lambda wildcards: plan.prompts_settings(of_frames=True),
+            asks_vlm=asks_for_prompts,
         ),

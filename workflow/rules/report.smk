@@ -1,3 +1,40 @@
+rule sheet:
+    input:
+        result=f"{COMPOSITION}/seed{{seed}}.{{suffix}}",
+        sources=source_clips,
+    output:
+        sheet=report(
+            f"{COMPOSITION}/seed{{seed}}.{{suffix}}.sheet.jpg",
+            category="Compositions",
+            labels={
+                "method": "{method}",
+                "composition": "{composition}",
+                "seed": "{seed}",
+            },
+        ),
+    log:
+        f"{RESULTS}/logs/sheet/{{method}}.{{composition}}.seed{{seed}}.{{suffix}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/sheet/{{method}}.{{composition}}.seed{{seed}}.{{suffix}}.tsv"
+    wildcard_constraints:
+        suffix="mp4|png",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=scaled_by_attempt(4000),
+        runtime=scaled_by_attempt(10),
+    params:
+        depends_on=depends_on(
+            "sheet",
+            lambda wildcards: plan.sheet_settings(
+                wildcards.composition, int(wildcards.seed)
+            ),
+        ),
+    shell:
+        'python "$BICO_SCRIPTS"/sheet.py --result {input.result:q} --sources {input.sources:q} --output {output.sheet:q}'
+        " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
+
+
 rule page:
     input:
         shown=lambda wildcards: shown(wildcards.method),
@@ -10,12 +47,20 @@ rule page:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=grows(1000),
-        runtime=grows(10),
+        mem_mb=scaled_by_attempt(1000),
+        runtime=scaled_by_attempt(10),
     params:
-        stage=stage("page", lambda wildcards: pipeline.page_settings(wildcards.method)),
+        depends_on=depends_on(
+            "page", lambda wildcards: plan.page_settings(wildcards.method)
+        ),
     shell:
-        'python "$BICO_SCRIPTS"/page.py --output {output.page:q} --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}'
+        'python "$BICO_SCRIPTS"/page.py --output {output.page:q} --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}'
+
+
+rule methods:
+    # The manifest under every method of the methods folder, each with its page.
+    input:
+        pages=[plan.page(name) for name in (plan.main.name, *plan.others)],
 
 
 rule ablations:
@@ -26,12 +71,8 @@ rule ablations:
 
 rule ablation_table:
     input:
-        pages=[pipeline.page(method) for method in pipeline.ablations()],
-        logs=[
-            log
-            for method in pipeline.ablations()
-            for log in pipeline.last_logs(method)
-        ],
+        pages=[plan.page(name) for name in plan.ablations],
+        logs=plan.ablation_logs(),
     output:
         table=report(f"{RESULTS}/ablations.md", category="Ablations"),
         csv=f"{RESULTS}/ablations.csv",
@@ -42,10 +83,10 @@ rule ablation_table:
     conda:
         "../../environment.yml"
     resources:
-        mem_mb=grows(1000),
-        runtime=grows(10),
+        mem_mb=scaled_by_attempt(1000),
+        runtime=scaled_by_attempt(10),
     params:
-        stage=stage("ablations", lambda wildcards: pipeline.ablations_settings()),
+        depends_on=depends_on("ablations", lambda wildcards: plan.ablations_settings()),
     shell:
         'python "$BICO_SCRIPTS"/ablations.py --logs {input.logs:q} --output {output.table:q} --csv {output.csv:q}'
-        " --settings {params.stage[settings]:q} 2>&1 | keep_log {log:q}"
+        " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"

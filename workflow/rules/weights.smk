@@ -7,9 +7,9 @@ rule weights:
     conda:
         "../../environment.yml"
     params:
-        model=pipeline.model.path.as_posix(),
-        folder=pipeline.model.weights.as_posix(),
-        components=pipeline.needed_components(),
+        model=plan.model.path.as_posix(),
+        folder=plan.model.weights.as_posix(),
+        components=plan.needed_components(),
     shell:
         'python "$BICO_SCRIPTS"/weights.py --model {params.model:q} --weights {params.folder:q}'
         " --components {params.components:q} 2>&1 | keep_log {log:q}"

@@ -1,0 +1,68 @@
+"""Composing: a prompt whose words know their sources, into what each block attends to; once a prompt."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from bico import InputError
+from bico.encode.embeds import TextEncoder
+from bico.methods.bico.binding import bind
+from bico.methods.bico.checkpoint import load_binder
+from bico.models.components import component_folder, component_id
+from bico.models.wan import load_text_projection, pad_embeds, transformer_shape
+from bico.render.bound_prompt import save_bound_prompt
+from bico.runtime.provenance import file_digest, made_by
+from bico.text.grammar import Piece, parse
+
+
+@torch.no_grad()
+def compose(
+    settings: dict, binders: Sequence[str | Path], components: Mapping[str, str | Path], output: str | Path,
+    device: torch.device, dtype: torch.dtype, offload: str = "none", waiting: str | Path | None = None,
+) -> None:  # fmt: skip
+    """Encodes a composition's prompt and negative prompt in one pass each, binds the prompt, writes both.
+
+    settings: `prompt`, `negative_prompt`, `text_length`, `bound` (false: no word is), and `sources`, the
+    number of each binder in a released file of several. binders: a file for each linked concept, in the order of the
+    prompt. components: `tokenizer`, `text_encoder`, `transformer` (only its text projection is loaded), each its folder
+    or the manifest of its weights. waiting: where the jobs of a run leave embeds for each other (see
+    `bico.encode.embeds`). The text encoder is dropped before the binders are loaded. Raises InputError.
+    """
+    transformer, length = component_folder(components["transformer"]), settings["text_length"]
+    placed = (length, device, dtype, offload, waiting)
+    encoder = TextEncoder(components["tokenizer"], components["text_encoder"], *placed)
+    pieces = parse(settings["prompt"])
+    if not settings.get("bound", True):
+        pieces = [Piece(piece.text) for piece in pieces]
+    tokens = encoder.words.tokenise(pieces)
+    negative = encoder.words.tokenise_text(settings["negative_prompt"])
+    if len(binders) != len(tokens.concepts):
+        concepts = ", ".join(tokens.concepts) or "none"
+        raise InputError(f"'{settings['prompt']}' links {concepts}; found {len(binders)} binders, each concept has one")
+
+    embeds = [embeds for (embeds,) in encoder.encode([[tokens.ids], [negative.ids]])]
+    project = load_text_projection(transformer, device, dtype)
+    prompts = project(pad_embeds(embeds, length).to(device, dtype)).float()
+    dim, blocks = transformer_shape(transformer)
+    sources = settings.get("sources", [None] * len(binders))
+    read = [load_binder(path, dim, blocks, source) for path, source in zip(binders, sources, strict=True)]
+    loaded = [binder.to(device) for binder, _ in read]
+    owner, scale = torch.zeros(1, length, dtype=torch.long), torch.ones(1, length)
+    owner[0, : len(tokens)], scale[0, : len(tokens)] = torch.tensor(tokens.owner), torch.tensor(tokens.scale)
+    contexts = bind(prompts[:1], owner.to(device), loaded, blocks, scale.to(device))
+
+    rows = owner[0].nonzero().squeeze(1)
+    header = {
+        **settings,
+        "pieces": [asdict(piece) for piece in pieces],
+        "tokens": tokens.words,
+        "owner": [tokens.concepts[k - 1] if k else None for k in tokens.owner],
+        "made_by": {
+            "inputs": {name: component_id(component) for name, component in components.items()},
+            **made_by(__file__, "compose", device.type, text_encoder=dtype),
+        },
+        "binders": [{"sha256": file_digest(path), **made} for path, (_, made) in zip(binders, read, strict=True)],
+    }
+    save_bound_prompt(output, prompts, rows, contexts[:, 0, rows.to(device)], header)

@@ -1,0 +1,364 @@
+"""The workflow's plan: which file each stage makes, and exactly what each stage reads of the configuration.
+
+Free of torch: Snakemake parses it again in every job.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from bico import InputError
+from bico.methods import DEFAULT, Method, make
+from bico.plan.config import load_config, load_methods, readable
+from bico.plan.tables import Composition, Concept, Names, Tables, load_tables
+from bico.runtime.files import write_json
+from bico.runtime.provenance import OF_VIDEO, ROOT, canonical, code_digest, digest, packages_of, versions
+from bico.runtime.reading import read_yaml
+from bico.settings.model_file import ModelFile, load_model
+from bico.weights.manifests import missing_weights
+
+# What lies in the results folder besides the methods.
+RESERVED = ("concepts", "logs", "benchmarks")
+FOLDERS = {"methods": "others", "ablations": "ablations"}  # where the configuration has methods, and Plan their names
+OF_VLM = ("qwen", "devices", "runs")  # the modules that only the language model needs
+
+
+def has_accelerator() -> bool:
+    """Whether this machine seems to have one, as far as can be told without torch: NVIDIA's, AMD's or Apple's."""
+    return sys.platform == "darwin" or shutil.which("nvidia-smi") is not None or Path("/dev/kfd").exists()
+
+
+@contextlib.contextmanager
+def _noting(problems: list[str]) -> Iterator[None]:
+    """Adds the problems of an InputError to the list, and goes on."""
+    try:
+        yield
+    except InputError as problem:
+        problems += problem.problems
+
+
+def _taken(folder: str, methods: dict[str, dict], before: dict[str, dict]) -> Iterator[str]:
+    """Names of methods that stand for something else already; the very same method may be said twice."""
+    others = {name.casefold(): settings for name, settings in before.items()}
+    for name, settings in methods.items():
+        if name.casefold() in RESERVED or others.get(name.casefold(), settings) != settings:
+            yield f"{folder}: no method can be named {name}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A validated configuration with its model file, its tables, and its methods by name: its own first, then those of
+    its folder of methods (`others`) and of its folder of ablations."""
+
+    config: dict
+    model: ModelFile
+    tables: Tables
+    methods: dict[str, Method]
+    others: tuple[str, ...] = ()
+    ablations: tuple[str, ...] = ()
+    runs_here: bool = False
+
+    @classmethod
+    def load(
+        cls, config: dict, thorough: bool = False, runs_here: bool = False, files: Iterable[str | Path] = ()
+    ) -> "Plan":
+        """If `thorough`, the media and the model's own files are asked too, as the main process does once. runs_here:
+        the jobs run on this very machine. files: those that `config` was read from, which are asked for what a reading
+        of YAML passes over. Raises InputError with all problems of the configuration, the model file, the manifests and
+        the ablations, as far as what is wrong in one lets the others be found."""
+        problems: list[str] = []
+
+        def read(load, *arguments):
+            with _noting(problems):
+                return None if None in arguments else load(*arguments)
+
+        for file in files:
+            read(read_yaml, file)
+        given = config
+        config = read(load_config, given) or readable(given)
+        for name in ("results", "weights"):
+            path = Path(config.get(name, "."))
+            problems += [f"{name}: {each} is no folder" for each in (path, *path.parents) if each.is_file()]
+        for folder in ("methods", "ablations"):
+            if folder in given and folder in config and not Path(config[folder]).exists():
+                problems.append(f"{folder}: no such folder: {config[folder]}")
+        named = [config.get(name) for name in ("concepts", "compositions", "model", "weights", "method")]
+        concepts, compositions, model_file, weights, method = named
+        model = read(load_model, model_file, weights)
+        tables = read(lambda *paths: load_tables(*paths, model, thorough), concepts, compositions)
+        main = {method["kind"]: method} if method else {}
+        others, ablations = (read(load_methods, config.get(name), method) or {} for name in ("methods", "ablations"))
+        strange = [name for name, settings in ablations.items() if settings["kind"] != DEFAULT]
+        problems += [f"{config.get('ablations')}: {name} is of another kind than {DEFAULT}" for name in strange]
+        problems += _taken(config.get("methods"), others, main)
+        problems += _taken(config.get("ablations"), ablations, main | others)
+        if problems:
+            raise InputError(*problems)
+        others = {name: settings for name, settings in others.items() if name not in main}
+        methods = {name: make(name, settings) for name, settings in (main | others | ablations).items()}
+        return cls(config, model, tables, Names("method", methods), tuple(others), tuple(ablations), runs_here)
+
+    @property
+    def main(self) -> Method:
+        """The configuration's own method, whose results `all` makes."""
+        return next(iter(self.methods.values()))
+
+    def require_weights(self, *components: str) -> None:
+        """Raises InputError when weights that this configuration needs are missing, with the command that gets them.
+        components: some that are needed besides."""
+        needed = dict.fromkeys((*self.needed_components(), *components))
+        if missing := missing_weights(self.model, tuple(needed)):
+            raise InputError(
+                f"weights of model '{self.model.name}' ({self.model.path}) are missing:",
+                *(f"  {line}" for line in missing),
+                f"Get them with: snakemake weights --cores 1 --config model={self.model.path}"
+                f" weights={self.model.weights}",
+                "and this run's other options for its configuration, which say what is needed",
+            )
+
+    def check_target(self, target: str) -> None:
+        """Raises InputError, which says what there is, where a file that is asked for belongs to no concept, no method
+        or no composition."""
+        path, results = Path(target), Path(self.config["results"])
+        if not path.is_relative_to(results):
+            return
+        match path.relative_to(results).parts:
+            case ("concepts", concept, _, *_):
+                self.concept(concept)
+            case (first, *_) if first in RESERVED:
+                pass
+            case (method, "binders", concept, *_):
+                self.methods[method], self.concept(concept)
+            case (method, "compositions", composition, *_):
+                self.methods[method], self.composition(composition)
+            case (method, "index.html"):
+                self.methods[method]
+
+    def needed_components(self) -> tuple[str, ...]:
+        """The components of the model that this configuration needs: the language model only where it is asked."""
+        return (*self.main.components, *(("vlm",) if self.needs_vlm else ()))
+
+    @cached_property
+    def needs_vlm(self) -> bool:
+        if not self.main.training_prompts(self):
+            return False
+        by_template = self.config["prompts"]["writer"] == "template"
+        return any(not by_template or not concept.spatial for concept in self.trained())
+
+    def compute(self) -> dict:
+        """How scripts use the machine; a change of it is no cause to run again."""
+        computes = ("dtype", "vae_dtype", "vae_tiling")
+        used = {name: value for name, value in self.config["compute"].items() if name not in computes}
+        return used | {"embeds": self.shared_embeds}
+
+    @property
+    def shared_embeds(self) -> str:
+        """The folder in which the jobs of a run leave prompt embeds for each other (see `bico.encode.embeds`)."""
+        return f"{self.config['results']}/concepts/.embeds"
+
+    def leave_word(self) -> None:
+        """Tells the jobs of a run what its other jobs encode (see `bico.encode.embeds`), once before they start."""
+        embeds = (file for method in self.methods.values() for file in method.training_prompts(self))
+        prompts = dict.fromkeys(str(Path(file).with_suffix(".csv")) for file in embeds)
+        rows = self.tables.compositions.values()
+        compositions = dict.fromkeys((row.prompt, row.negative_prompt) for row in rows)
+        word = {"prompts": list(prompts), "compositions": [list(row) for row in compositions]}
+        with contextlib.suppress(InputError, OSError):  # it is only a help
+            write_json(Path(self.shared_embeds) / "wanted.json", word)
+
+    def gpus(self, training: bool = False) -> int:
+        """How many cards, Snakemake's resource `gpu`, a job with a model takes: none where `auto` will find none, so
+        that such jobs share the cores."""
+        compute = self.config["compute"]
+        wanted = compute["gpus"] if training else 1
+        without = compute["device"] == "auto" and wanted == 1 and self.runs_here and not has_accelerator()
+        return 0 if without or compute["device"] == "cpu" else wanted
+
+    def memory(self, *components: str, more_gb: float = 8, training: bool = False) -> int:
+        """Main memory in MB for a job that loads one of the components at a time: the largest, and `more_gb`; each of a
+        training job's processes, one a card, has its own."""
+        sizes = [0]
+        for manifest in (self.model.manifest(name) for name in components if name in self.model.components):
+            if manifest.is_file():
+                sizes.append(sum(file["size"] for file in json.loads(manifest.read_text("utf-8"))["files"].values()))
+        processes = max(1, self.gpus(training)) if training else 1
+        return round((max(sizes) / 1e6 * 1.2 + 1000 * more_gb) * processes)
+
+    # -- files
+
+    def concept_file(self, concept: str, name: str) -> str:
+        """A file of a concept: `{concept}` in `name` stands for its id."""
+        return f"{self.config['results']}/concepts/{concept}/{name.format(concept=concept)}"
+
+    def clip(self, concept: str) -> str | None:
+        """The trimmed media: .mp4 of a video, .png of an image; None of a concept that is only a binder file."""
+        kind = self.concept(concept).kind
+        return kind and self.concept_file(concept, "{concept}." + ("png" if self.is_image(concept) else "mp4"))
+
+    def method_file(self, method: str, name: str) -> str:
+        """A file of a method."""
+        return f"{self.config['results']}/{method}/{name}"
+
+    def result(self, method: str, composition: str, seed: int) -> str:
+        return self.method_file(method, f"compositions/{composition}/seed{seed}.{self.suffix(composition)}")
+
+    def suffix(self, composition: str) -> str:
+        return "png" if self.is_still(composition) else "mp4"
+
+    def made(self, method: str) -> list[Composition]:
+        """The compositions that a method can make."""
+        rows = self.tables.compositions.values()
+        return [row for row in rows if self.methods[method].refusal(self, row) is None]
+
+    def results(self, method: str) -> list[str]:
+        """Every video or image of a method."""
+        return [self.result(method, row.id, seed) for row in self.made(method) for seed in row.seeds]
+
+    def page(self, method: str) -> str:
+        return self.method_file(method, "index.html")
+
+    def trained(self) -> list[Concept]:
+        """The concepts that are trained here: those without a finished binder."""
+        return [concept for concept in self.tables.concepts.values() if concept.binder is None]
+
+    # -- settings
+
+    def parameters(self, script: str, settings: dict, still: bool = False, asks_vlm: bool = True) -> dict[str, str]:
+        """What a rule depends on besides its input files, as Snakemake compares it: the stage's settings, a digest of
+        the stage's code, the versions of its packages. What only the language model needs does not count where it is
+        not asked; nor do the packages that read and write video where it is about an image alone."""
+        path = ROOT / "scripts" / f"{script}.py"
+        code = code_digest(path, () if asks_vlm else OF_VLM)
+        packages = packages_of(script, path) if asks_vlm else ()
+        counted = (package for package in packages if not (still and package in OF_VIDEO))
+        return {"code": code, "settings": canonical(settings), "versions": canonical(versions(*counted))}
+
+    def is_image(self, concept: str) -> bool:
+        return self.concept(concept).kind == "image"
+
+    def is_still(self, composition: str) -> bool:
+        return self.composition(composition).frames == 1
+
+    def trim_settings(self, concept: str) -> dict:
+        row = self.concept(concept)
+        if row.kind == "image":
+            return {}
+        settings = {"frames": self.model.frames, "start": row.start, "short": row.short}
+        return settings | ({"fps": row.fps} if row.fps else {})
+
+    def concepts_settings(self, concept: str) -> dict:
+        row = self.concept(concept)
+        if not row.spatial:
+            return {"dtype": self.config["compute"]["dtype"]}
+        by_kind = {"temporal": list(row.temporal)} if row.kind == "video" else {}
+        return {"spatial": list(row.spatial), **by_kind}
+
+    def prompts_settings(self, of_frames: bool = False) -> dict:
+        """of_frames: of the spatial prompts, one for each frame whatever `count` is."""
+        prompts = {name: value for name, value in self.config["prompts"].items() if not (of_frames and name == "count")}
+        if prompts["writer"] == "template":
+            return {name: prompts[name] for name in ("writer", "count", "seed") if name in prompts}
+        return prompts | {"dtype": self.config["compute"]["dtype"], "text_length": self.model.text_length}
+
+    def encode_latents_settings(self) -> dict:
+        return {"height": self.model.height, "width": self.model.width, **self._vae_settings()}
+
+    def encode_prompts_settings(self) -> dict:
+        return {"text_length": self.model.text_length, "dtype": self.config["compute"]["dtype"]}
+
+    def prompt_settings(self, composition: str) -> dict:
+        """What encoding a composition's prompt reads."""
+        row = self.composition(composition)
+        return {
+            "prompt": row.prompt,
+            "negative_prompt": row.negative_prompt,
+            "text_length": self.model.text_length,
+            "dtype": self.config["compute"]["dtype"],
+        }
+
+    def render_settings(self, composition: str, seed: int) -> dict:
+        row = self.composition(composition)
+        return {
+            "seed": seed,
+            "steps": row.steps,
+            "shift": self.model.shift,
+            "guidance_scale": row.guidance_scale,
+            "height": self.model.height,
+            "width": self.model.width,
+            "frames": row.frames,
+            "fps": self.model.fps,
+            "dtype": self.config["compute"]["dtype"],
+            **self._vae_settings(),
+        }
+
+    def sheet_settings(self, composition: str, seed: int) -> dict:
+        row = self.composition(composition)
+        return {
+            "title": f"{composition}, seed {seed}",
+            "pieces": [[piece.text, piece.concept] for piece in row.pieces],
+            "sources": self.sources(composition),
+            "height": self.model.height,
+            "width": self.model.width,
+        }
+
+    def sources(self, composition: str) -> list[str]:
+        """The linked concepts of which there is media to show."""
+        return [concept for concept in self.composition(composition).concepts if self.clip(concept)]
+
+    def page_settings(self, method: str) -> dict:
+        """A digest of what a method's page shows, and the part of the configuration that says so: all of it would be
+        too long for a command line."""
+        names = ["concepts", "compositions", "model"]
+        names += [folder for folder in ("methods", "ablations") if method in getattr(self, FOLDERS[folder])]
+        names += ["method"] if self.main.kind != DEFAULT else []
+        config = {name: self.config[name] for name in names}
+        return {"method": method, "shown": digest(self.page_content(method)), "config": config}
+
+    def page_content(self, method: str) -> dict:
+        """What a method's page shows; paths are relative to it."""
+        folder = Path(self.page(method)).parent
+
+        def link(path: str) -> str:
+            return Path(os.path.relpath(path, folder)).as_posix()
+
+        rows = [(row, self.methods[method].refusal(self, row)) for row in self.tables.compositions.values()]
+        return {
+            "title": f"{self.model.name}, method {method}",
+            "concepts": len(self.tables.concepts),
+            "compositions": [
+                {
+                    "id": row.id,
+                    "pieces": [[piece.text, piece.concept, piece.scale] for piece in row.pieces],
+                    "sources": [[concept, link(self.clip(concept))] for concept in self.sources(row.id)],
+                    "results": [[seed, link(self.result(method, row.id, seed))] for seed in row.seeds],
+                }
+                for row, refusal in rows
+                if refusal is None
+            ],
+            "refused": [[row.id, refusal] for row, refusal in rows if refusal is not None],
+        }
+
+    def ablations_settings(self) -> dict:
+        """The switches of each ablation, and the kinds of the concepts whose logs it has (see `ablation_logs`)."""
+        switches = {name: self.methods[name].switches for name in self.ablations}
+        return {"methods": switches, "kinds": [row.kind for row in self.trained()]}
+
+    def ablation_logs(self) -> list[str]:
+        """The log of the last stage of each ablation's concepts."""
+        return [log for name in self.ablations for log in self.methods[name].last_logs(self)]
+
+    def _vae_settings(self) -> dict:
+        compute = self.config["compute"]
+        return {"vae_dtype": compute["vae_dtype"], **({"vae_tiling": True} if compute["vae_tiling"] else {})}
+
+    def concept(self, concept: str) -> Concept:
+        return self.tables.concepts[concept]
+
+    def composition(self, composition: str) -> Composition:
+        return self.tables.compositions[composition]

@@ -1,0 +1,133 @@
+"""Rendering: a bound prompt and a seed to a video."""
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+
+from bico.media.video import write_image, write_video
+from bico.methods.bico.binding import BlockwiseTransformer
+from bico.models.components import component_folder, component_id, vae_factors
+from bico.models.tensors import load_state, require_finite, save_state
+from bico.models.wan import decode_video, load_transformer, load_vae, release
+from bico.render.bound_prompt import load_bound_prompt, read_header
+from bico.runtime.command import progress
+from bico.runtime.files import write_json
+from bico.runtime.provenance import commit, file_digest, made_by
+from bico.runtime.runs import hold, until_stopped
+
+log = logging.getLogger(__name__)
+
+
+def sampling_scheduler(steps: int, shift: float) -> FlowMatchEulerDiscreteScheduler:
+    """Euler on s = linspace(1, 0, steps + 1), shifted once."""
+    scheduler = FlowMatchEulerDiscreteScheduler(num_train_timesteps=1000, shift=shift)
+    scheduler.set_timesteps(sigmas=np.linspace(1, 0, steps + 1)[:-1].tolist())
+    return scheduler
+
+
+@torch.no_grad()
+def sample(
+    predict: Callable, latents: torch.Tensor, contexts: torch.Tensor, negative: torch.Tensor,
+    steps: int, shift: float, guidance_scale: float, begin: int = 0,
+) -> Iterator[torch.Tensor]:  # fmt: skip
+    """Denoises latents [B, C, F, H, W] in `steps` Euler steps with classifier-free guidance; yields after each step.
+
+    predict(latents, timestep [B], contexts [N, B, L, D]) is the velocity. A guidance scale of 1 asks it once a step.
+    begin: how many of the steps the latents have behind them.
+    """
+    scheduler = sampling_scheduler(steps, shift)
+    scheduler.set_begin_index(begin)
+    for timestep in scheduler.timesteps[begin:]:
+        t = timestep.to(latents.device).expand(len(latents))
+        velocity = predict(latents, t, contexts).float()
+        if guidance_scale != 1:
+            unconditional = predict(latents, t, negative).float()
+            velocity = unconditional + guidance_scale * (velocity - unconditional)
+        latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+        yield latents
+
+
+def render(
+    settings: dict, bound_prompt: str | Path, transformer: str | Path, vae: str | Path, output: str | Path,
+    made: str | Path, device: torch.device, dtypes: tuple[torch.dtype, torch.dtype], offload: str = "none",
+    checkpoint_minutes: float = 5.0,
+) -> None:  # fmt: skip
+    """Renders a bound prompt to `output`, an image when it ends in .png, and writes to `made` (JSON) what made it.
+
+    settings: `seed`, `steps`, `shift`, `guidance_scale`, `height`, `width`, `frames`, `fps`, and `vae_tiling` or not.
+    transformer, vae: their folders, or the manifests of their weights. dtypes: of the two. The transformer is dropped
+    before the VAE is loaded; latents are kept in the run's folder (see `bico.runtime.runs`), so a kill or a failed
+    decoding loses little. The noise is drawn on the CPU: a seed means the same everywhere. Raises Stopped when it was
+    told to stop and has saved itself.
+    """
+    folders = component_folder(transformer), component_folder(vae)
+    prompt = read_header(bound_prompt) | {"sha256": file_digest(bound_prompt)}
+    made_from = {
+        "settings": settings,
+        "inputs": {"bound_prompt": prompt, "transformer": component_id(transformer), "vae": component_id(vae)},
+        **made_by(__file__, "render", device.type, transformer=dtypes[0], vae=dtypes[1]),
+    }
+    transformer, vae = folders
+    with hold(made_from, output, made) as run:
+        if run is None:
+            return
+        latents = _Latents(run / "latents.safetensors", latent_shape(settings, transformer, vae), settings["seed"])
+        if latents.done < settings["steps"]:
+            _denoise(latents, settings, bound_prompt, transformer, device, dtypes[0], offload, checkpoint_minutes)
+        frames = decode_video(load_vae(vae, device, dtypes[1], settings.get("vae_tiling", False)), latents.value[0])
+        if Path(output).suffix == ".png":
+            write_image(output, frames[0])
+        else:
+            write_video(output, frames, settings["fps"])
+        write_json(made, {"sha256": file_digest(output), "commit": commit(), **made_from})
+
+
+class _Latents:
+    """The latents of a run, [1, C, F', H', W'], from noise on, and how many steps they have behind them; in a file."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], seed: int):
+        self.path, self.done = path, 0
+        self.value = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+        if saved := load_state(path, self._state()):
+            self.value, self.done = saved["latents"], int(saved["done"])
+            log.info("going on at step %d", self.done)
+
+    def put(self, value: torch.Tensor) -> None:
+        """After a step. Raises InputError if it has made something else than numbers."""
+        self.value, self.done = value, self.done + 1
+        require_finite(f"step {self.done}", {"latents": value}, "; try compute.dtype: float32, or other binders")
+
+    def save(self) -> None:
+        save_state(self.path, self._state())
+
+    def _state(self) -> dict[str, torch.Tensor]:
+        return {"latents": self.value, "done": torch.tensor(self.done)}
+
+
+def _denoise(
+    latents: _Latents, settings: dict, bound_prompt, transformer, device, dtype, offload: str, minutes: float
+) -> None:
+    """Takes the latents through the steps that are left; nothing else stays in memory."""
+    prompt = load_bound_prompt(bound_prompt)
+    model = BlockwiseTransformer(load_transformer(transformer, device, dtype, offload))
+    contexts, negative = (context.to(device, dtype) for context in (prompt.contexts, prompt.negative))
+    steps = (settings["steps"], settings["shift"], settings["guidance_scale"], latents.done)
+    denoising = sample(model, latents.value.to(device), contexts, negative, *steps)
+    bar = progress(denoising, "render", "step", initial=latents.done, total=settings["steps"])
+    for value in until_stopped(bar, latents.save, minutes):
+        latents.put(value)
+    latents.save()
+    del model, contexts, negative, value
+    release()
+
+
+def latent_shape(settings: dict, transformer: str | Path, vae: str | Path) -> tuple[int, ...]:
+    """[1, C, F', H', W'] of a video of the settings' size."""
+    temporal, spatial = vae_factors(AutoencoderKLWan.load_config(vae, local_files_only=True))
+    frames = (settings["frames"] - 1) // temporal + 1
+    channels = WanTransformer3DModel.load_config(transformer, local_files_only=True)["in_channels"]
+    return (1, channels, frames, settings["height"] // spatial, settings["width"] // spatial)

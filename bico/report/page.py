@@ -1,0 +1,79 @@
+"""The results page: every rendered video beside its sources, one file of HTML that links to the media."""
+
+from pathlib import Path
+
+from jinja2 import Environment
+
+from bico.report.sheets import palette
+from bico.runtime.files import write_text
+
+TEMPLATE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>BiCo: {{ compositions|length }} compositions</title>
+<style>
+  :root { color-scheme: light dark; }
+  body { font: 16px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2rem auto; padding: 0 1rem; }
+  section { border-top: 1px solid #8884; padding: 1rem 0 1.5rem; }
+  h2 { margin: 0 0 .25rem; font-size: 1.1rem; }
+  .prompt { font-size: 1.1rem; margin: 0 0 .75rem; }
+  .prompt b { font-weight: 600; padding: 0 .15em; border-bottom: 3px solid var(--colour); }
+  .row { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
+  figure { margin: 0; }
+  figcaption { font-size: .85rem; opacity: .8; }
+  video, img { display: block; width: 320px; max-width: 100%; image-rendering: auto; background: #8883; }
+  .source video, .source img { width: 200px; border-top: 4px solid var(--colour); }
+</style>
+<h1>Bind &amp; Compose</h1>
+<p>{{ compositions|length }} compositions of {{ concepts }} concepts, model {{ title }}. Bound words are
+underlined in the colour of their source.</p>
+{%- macro media(path, name) %}
+{%- if path.endswith(".mp4") %}<video src="{{ path }}" controls loop muted autoplay playsinline preload="metadata"
+ aria-label="{{ name }}"></video>{% else %}<img src="{{ path }}" alt="{{ name }}" loading="lazy">{% endif %}
+{%- endmacro %}
+{%- for c in compositions %}
+<section id="{{ c.id }}">
+<h2>{{ c.id }}</h2>
+<p class="prompt">{% for text, concept, scale in c.pieces %}{% if concept -%}
+<b style="--colour: {{ c.colours[concept] }}" title="{{ concept }}
+{%- if scale != 1 %}, scaled by {{ scale }}{% endif %}">{{ text }}</b>
+{%- else %}{{ text }}{% endif %} {% endfor %}</p>
+<div class="row">
+{%- for name, path in c.sources %}
+<figure class="source" style="--colour: {{ c.colours[name] }}">{{ media(path, name) }}
+<figcaption>{{ name }}</figcaption></figure>
+{%- endfor %}
+{%- for seed, path in c.results %}
+<figure>{{ media(path, c.id) }}
+<figcaption>seed {{ seed }} · <a href="{{ path }}.sheet.jpg">contact sheet</a></figcaption></figure>
+{%- endfor %}
+</div>
+</section>
+{%- endfor %}
+{%- for id, reason in refused %}
+<section id="{{ id }}">
+<h2>{{ id }}</h2>
+<p>not made: {{ reason }}</p>
+</section>
+{%- endfor %}
+</html>
+"""
+
+
+def write_page(output: str | Path, content: dict) -> None:
+    """Writes the page, its content as `bico.plan.plan.Plan.page_content` gives it; a sheet lies beside its result."""
+    compositions = [
+        {
+            **composition,
+            "colours": {concept: palette(k) for k, concept in enumerate(_linked(composition["pieces"]))},
+        }
+        for composition in content["compositions"]
+    ]
+    template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE)
+    write_text(output, template.render(content | {"compositions": compositions}))
+
+
+def _linked(pieces: list) -> list[str]:
+    """The linked concepts, in the order of the prompt."""
+    return list(dict.fromkeys(concept for _, concept, _ in pieces if concept))

@@ -1,0 +1,93 @@
+"""What every script shares: its settings argument, and how a user's mistake is shown."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NoReturn
+
+from tqdm import tqdm
+
+from bico import InputError, Stopped
+from bico.runtime.reading import read_yaml
+
+COMPUTE = "BICO_COMPUTE"
+STOPPED = os.EX_TEMPFAIL  # 75: run again, and it goes on
+
+
+def settings_argument(text: str) -> dict:
+    """The `--settings` of a script: a JSON object, or the path of a JSON or YAML file that holds one."""
+    try:
+        value = json.loads(text) if text.lstrip().startswith("{") else read_yaml(text)
+    except (ValueError, RecursionError) as problem:  # InputError is a ValueError
+        raise argparse.ArgumentTypeError(f"neither a JSON object nor a readable JSON or YAML file: {problem}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"expected an object of settings, found {type(value).__name__}")
+    return value
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """A script's argument parser; `description` is its docstring, whose first line is an example."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_compute_arguments(
+    to: argparse.ArgumentParser, training: bool = False, saves: bool = False, encodes: bool = False
+) -> None:
+    """How a script uses the machine; what it computes does not depend on it. The workflow hands its configuration's
+    `compute` over in the environment, since a change of it is no cause to run again.
+
+    training: the script computes gradients. saves: it saves what it has at an interval. encodes: it encodes prompts.
+    """
+    given = json.loads(os.environ.get(COMPUTE, "{}"))
+    to.add_argument("--device", default=given.get("device", "auto"), help="auto, cpu, cuda, cuda:1, mps")
+    to.add_argument("--offload", choices=("none", "cpu"), default=given.get("offload", "none"))
+    if training:
+        default = given.get("gradient_checkpointing", "auto")
+        to.add_argument("--gradient-checkpointing", choices=("auto", True, False), type=_switch, default=default)
+    if saves:
+        to.add_argument("--checkpoint-minutes", type=float, default=given.get("checkpoint_minutes", 5.0))
+    if encodes:
+        shared = "the folder in which the jobs of a run leave prompt embeds for each other"
+        to.add_argument("--embeds", default=given.get("embeds"), help=shared)
+
+
+def _switch(text: str) -> str | bool:
+    return {"true": True, "false": False}.get(text, text)
+
+
+def export_compute(compute: dict, root: Path) -> None:
+    """Lets the shell find the scripts of the checkout `root`, these find its package, and use the machine by
+    `compute`."""
+    os.environ["BICO_SCRIPTS"] = str(root / "scripts")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
+    os.environ[COMPUTE] = json.dumps(compute)
+
+
+def run(main: Callable[[], None]) -> None:
+    """Runs a script's `main`. An InputError becomes its message on standard error and exit status 1; work that saved
+    itself because it was told to stop leaves with STOPPED; SIGTERM and SIGINT elsewhere with 128 and their number."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that temporary files are removed
+    try:
+        main()
+    except InputError as problem:
+        _leave(f"error: {problem}", 1)
+    except Stopped as stopped:
+        _leave(str(stopped), STOPPED)
+    except KeyboardInterrupt:
+        _leave("stopped", 128 + signal.SIGINT)
+
+
+def _leave(said: str, status: int) -> NoReturn:
+    print(said, file=sys.stderr)
+    sys.exit(status)
+
+
+def progress(items: Iterable, what: str, unit: str, **options) -> tqdm:
+    """A progress bar over `items`; in a log file it speaks every 30 s only."""
+    return tqdm(items, what, unit=unit, mininterval=0.2 if sys.stderr.isatty() else 30, dynamic_ncols=True, **options)

@@ -1,0 +1,31 @@
+"""What the tests of both packages share, tests/ and toyworld/tests/."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from tests import ROOT
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Whoever runs the suite sees what everybody sees: the same examples each time. `make fuzz` draws new ones, and many.
+ANYWHERE = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **ANYWHERE)
+settings.register_profile("new", max_examples=2000, **ANYWHERE)
+settings.load_profile(os.environ.get("EXAMPLES", "same"))
+
+
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory) -> Path:
+    """The embedded model, built once: transformer/, vae/, text_encoder/, tokenizer/, vlm/."""
+    folder = tmp_path_factory.mktemp("weights") / "embedded"
+    subprocess.run([sys.executable, ROOT / "toyworld" / "scripts" / "build_tiny.py", folder], check=True, cwd=ROOT)
+    return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, or one worker would run them at the end while the others wait."""
+    items.sort(key=lambda item: "xdist_group" not in item.keywords)

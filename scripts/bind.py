@@ -1,0 +1,33 @@
+"""accelerate launch --num_processes 1 scripts/bind.py --latents latents.safetensors --prompts prompts.safetensors \\
+    --transformer transformer.json --output stage1.safetensors --log stage1.jsonl \\
+    --settings settings.json
+
+Trains one stage of a concept's binders, on one process or several; resumes where it was killed. `python` does as well
+as `accelerate launch` for one process.
+"""
+
+from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("--latents", required=True)
+    arguments.add_argument("--prompts", required=True, help="encoded prompts")
+    arguments.add_argument("--transformer", required=True, help="manifest or folder of a WanTransformer3DModel")
+    arguments.add_argument("--start-from", help="the binder of stage 1, for stage 2")
+    arguments.add_argument("--output", required=True, help="the binder")
+    arguments.add_argument("--log", required=True, help="the log, a JSON object a line")
+    arguments.add_argument("--settings", type=settings_argument, required=True)
+    add_compute_arguments(arguments, training=True, saves=True)
+    given = arguments.parse_args()
+
+    from bico.methods.bico.train import Compute, train
+
+    inputs = (given.latents, given.prompts, given.transformer, given.start_from)
+    chosen = ("device", "offload", "gradient_checkpointing", "checkpoint_minutes")
+    compute = Compute(**{name: getattr(given, name) for name in chosen})
+    train(given.settings, *inputs, given.output, given.log, compute)
+
+
+if __name__ == "__main__":
+    run(main)

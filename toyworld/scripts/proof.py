@@ -1,0 +1,40 @@
+"""python toyworld/scripts/proof.py --prepare results/world-proof
+python toyworld/scripts/proof.py --judge results/world-proof/bico --output results/world-proof/table.md
+
+The proof of binding on held-out scenes of the procedural world: draws the sources and writes the manifest, then, when
+the pipeline has run it, judges the results by the oracle; of several methods it makes one table. Beside the table a CSV
+has every composition's measures. `make world-proof` and `make world-ablations` do it all.
+"""
+
+from pathlib import Path
+
+from bico.runtime.command import parser, run
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    what = arguments.add_mutually_exclusive_group(required=True)
+    what.add_argument("--prepare", help="the folder of the sources, concepts.csv and compositions.csv, to write")
+    what.add_argument("--judge", nargs="+", help="a method's folder of results, or several; the cases lie beside them")
+    arguments.add_argument("--kinds", nargs="+", default=(), help="of the compositions to write; all")
+    arguments.add_argument("--output", help="the table to write (.md)")
+    given = arguments.parse_args()
+    if given.judge and not given.output:
+        arguments.error("--output is missing")
+
+    from bico.runtime.files import write_text
+    from toyworld.proof import by_motion, comparison, judge, listed, markdown, table, write_cases
+
+    if given.prepare:
+        write_cases(given.prepare, given.kinds)
+        return
+    found = {Path(folder).name: judge(Path(folder).parent, folder) for folder in given.judge}
+    tables = {name: table(trials) for name, trials in found.items()}
+    one = len(found) == 1
+    made = f"{markdown(*tables.values())}\n{by_motion(*found.values())}" if one else comparison(tables)
+    write_text(given.output, made)
+    write_text(Path(given.output).with_suffix(".csv"), listed(found))
+
+
+if __name__ == "__main__":
+    run(main)

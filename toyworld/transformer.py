@@ -1,0 +1,415 @@
+"""The world's text-to-video model: a small WanTransformer3DModel and its UMT5 text encoder, trained together.
+
+They learn by flow matching, as Wan2.1 did: from clips of the world, drawn as they are needed and coded by the world's
+VAE, and their captions. Training goes from single frames, where shapes and colours are learned cheaply, over short
+clips to whole ones.
+
+Half way through the transformer's blocks each token has to tell, along given axes, what is there: the outlines, and the
+words of the subject and the scene. It is to a world whose truth is known what alignment with a pretrained encoder is
+elsewhere (REPA, arXiv 2410.06940): the transformer learns sooner what to draw where.
+"""
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import WanTransformer3DModel
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+
+from bico.methods.bico.noise import shift_sigma
+from bico.models.devices import pick_device, pick_dtype
+from bico.models.wan import (
+    PlainAttention,
+    latent_statistics,
+    load_text_encoder,
+    load_transformer,
+    load_vae,
+)
+from bico.prompts.writers.template import template_prompts
+from bico.runtime.provenance import code_digest, file_digest
+from bico.text.phrases import KINDS
+from bico.text.tokens import PromptTokenizer
+from toyworld import captions, scene
+from toyworld.captions import Words, caption, phrases_of, words_of
+from toyworld.learning import LEARNING, LOGIT, Learner, axes, check_words, checked, learn, told
+from toyworld.scene import FRAMES, SIZE, Scene, Subject, render, sample_scene
+from toyworld.tiny.build import build_tokenizer
+from toyworld.vae import encode_clip
+
+SETTINGS = LEARNING | {
+    "width": 256,
+    "heads": 8,  # of which with 128 channels, as Wan's, there would be two: too few to look at other frames too
+    "layers": 6,
+    "feed_forward": 768,
+    "vocabulary": 1000,
+    "text_width": 128,
+    "text_layers": 2,
+    "text_length": 96,
+    # Stages: steps; the lengths of the clips of which each step draws one (1: single frames); the shift of a single
+    # frame's noise levels; and the share of a clip's tokens that it sees, at so many times as many noise levels.
+    "stages": [[8000, [1], 3.0, 1], [7000, [1, 17, 33, 81], 3.0, 0.5], [3000, [1, 81], 3.0, 1]],
+    "latents_per_step": 64,  # frames of latents, as many clips as they make
+    "draws": 1,  # noise levels at which a step shows each clip: more where clips are drawn slower than learned from
+    "captionless": 0.1,  # the share of clips without a caption, for guidance
+    "mapped": 0.5,  # the weight of the loss of the map that the hidden states after block `map_block` have to show
+    "map_block": 3,
+    "path_block": 4,  # after which they have to show where the subject goes: the blocks before find it in each frame
+    "learning_rate": 1e-3,
+    "muon": 4e-3,  # to the loss of AdamW alone it takes half the steps
+    "warmup": 300,
+    "decay": 0.4,
+}
+
+
+# The model
+
+
+def new_models(settings: dict, vocabulary: int, channels: int) -> nn.ModuleDict:
+    """`transformer` and `text_encoder`, random from the seed, for latents of so many channels."""
+    torch.manual_seed(settings["seed"])
+    text_encoder = UMT5Config(
+        vocab_size=vocabulary, d_model=settings["text_width"], d_kv=32, d_ff=2 * settings["text_width"],
+        num_layers=settings["text_layers"], num_heads=settings["text_width"] // 32, dropout_rate=0.0,
+        feed_forward_proj="gated-gelu", pad_token_id=0, eos_token_id=1,
+    )  # fmt: skip
+    transformer = WanTransformer3DModel(
+        patch_size=(1, 1, 1), num_attention_heads=settings["heads"],
+        attention_head_dim=settings["width"] // settings["heads"], in_channels=channels, out_channels=channels,
+        text_dim=settings["text_width"], freq_dim=128, ffn_dim=settings["feed_forward"], num_layers=settings["layers"],
+    )  # fmt: skip
+    nn.init.zeros_(transformer.proj_out.weight)
+    look_at_frames(transformer)
+    return nn.ModuleDict({"transformer": transformer, "text_encoder": UMT5EncoderModel(text_encoder)})
+
+
+# Half of the heads of the middle blocks begin with a look at other frames, so many latent frames on: in the first of
+# them at the same place, in the others at the whole frame. Random heads did not learn to look at any in 15,000 steps.
+_LOOKS = {3: (-1, 1, -2, 2), 4: (-2, 2, -1, 1), 5: (-4, 4, -1, 1)}
+_SHARPNESS = 4.0
+
+
+@torch.no_grad()
+def look_at_frames(transformer: WanTransformer3DModel) -> None:
+    """Lets heads begin with a look at other frames; what they see there counts for nothing at first."""
+    size, heads = transformer.config.attention_head_dim, transformer.config.num_attention_heads
+    side = 2 * (size // 6)  # channels of RoPE's height and width; the others are time's
+    for number, looks in _LOOKS.items():
+        if number > len(transformer.blocks):
+            continue
+        attention = transformer.blocks[number - 1].attn1
+        for head, ahead in zip([h for h in range(heads) if h % 4 > 1], looks, strict=False):
+            here = slice(head * size, (head + 1) * size)
+            angles = ahead * 10_000 ** (-torch.arange(0, size - 2 * side, 2) / (size - 2 * side))
+            turned = torch.stack([angles.cos(), angles.sin()], 1).flatten()
+            same = torch.tensor([1.0, 0.0]).repeat(side) * (number == min(_LOOKS))
+            for project, norm, pattern in (
+                (attention.to_q, attention.norm_q, turned),
+                (attention.to_k, attention.norm_k, torch.tensor([1.0, 0.0]).repeat(len(angles))),
+            ):
+                project.weight[here] = 0
+                project.bias[here] = torch.cat([pattern, same])
+                norm.weight[here] = _SHARPNESS
+            attention.to_out[0].weight[:, here] = 0
+
+
+# What each token of the map tells: outlines, and which words hold of the subject and of the scene.
+_SUBJECT, _SCENE = ("shape", "colour", "texture", "size", "motion"), ("style", "background", "pattern", "light")
+MAPPED = [(name, word) for name in (*_SUBJECT, *_SCENE) for word in captions.SAID[name]]
+_POINTS = 2  # a token's side, at which it tells how far the nearest outline is
+# Wherever it is, it tells where a lone subject is (x, y, radius; of the side) and how far that goes in sixteen frames
+# (x, y), in their deviations from their means over the world.
+_POSES = np.array([(0.5, 0.5, 0.18, 0, 0), (0.14, 0.14, 0.033, 0.075, 0.075)])
+_PLACE = 3  # of it that a frame tells
+
+
+def draw_map(shown: Scene, start: int, length: int, said: Words, cell: int = 8) -> np.ndarray:
+    """What is there at each token of a clip's latents: float32 [1 + (length - 1) / 4, H / cell, W / cell, C]. said: the
+    words that hold of the clip.
+
+    C: the signed distances to the nearest subject's outline at the centres of the token's quarters, in tokens from -1
+    to 1; for each of MAPPED whether the word holds here: those of one of two subjects hold where it is at most half a
+    token away, all others everywhere; and the pose, nan of two subjects, and what a single frame does not tell of it.
+    """
+    latent = np.arange(1 + (length - 1) // 4)
+    times = start + np.maximum(4 * latent - 1.5, 0)  # the middle of the frames that it codes
+    step = cell / _POINTS
+    y, x = np.meshgrid(*[np.arange(step / 2, SIZE, step)] * 2, indexing="ij")
+    distances = np.stack([_outline_distance(subject, times, x, y) for subject in shown.subjects]) / cell
+    side = SIZE // cell
+    quarters = distances.reshape(len(distances), -1, side, _POINTS, side, _POINTS).swapaxes(3, 4)
+    quarters = quarters.reshape(*quarters.shape[:4], _POINTS**2)
+    here = (quarters.min(-1) < 0.5) | (len(shown.subjects) == 1)
+    words = np.zeros((*here.shape[1:], len(MAPPED)), np.float32)
+    for k, (name, word) in enumerate(MAPPED):
+        if name in _SCENE:
+            words[..., k] = getattr(said, name) == word
+        else:
+            words[..., k] = here[[getattr(subject, name) == word for subject in said.subjects]].any(0)
+    pose = np.full((len(times), _POSES.shape[1]), np.nan)
+    if len(shown.subjects) == 1:
+        pose[:, :3] = scene.poses(shown.subjects[0], times)[:, :3] / SIZE
+        if length > 1:
+            before, after = (scene.poses(shown.subjects[0], times + way)[:, :2] / SIZE for way in (-8, 8))
+            pose[:, 3:] = after - before
+    pose = np.broadcast_to(((pose - _POSES[0]) / _POSES[1])[:, None, None], (*here.shape[1:], _POSES.shape[1]))
+    return np.concatenate([np.clip(quarters.min(0), -1, 1), words, pose], -1, dtype=np.float32)
+
+
+def _outline_distance(subject: Subject, times: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Signed distances, pixels, at each time and point: [T, *points]."""
+    at_x, at_y, radius, turn = scene.poses(subject, times).T[:, :, None, None]
+    upright = ((x - at_x) + 1j * (y - at_y)) / radius * np.exp(-1j * turn)
+    return scene.signed_distance(subject.shape, upright.real, upright.imag) * radius
+
+
+# What it learns
+
+
+def corpus(sentences: int = 5_000) -> Iterator[str]:
+    """What its tokenizer's words are learned from: captions, and prompts by template."""
+    for number in range(sentences):
+        rng = np.random.default_rng([4, number])
+        shown = sample_scene(rng)
+        frame = int(rng.integers(FRAMES)) if number % 3 == 0 else None
+        if number % 4 == 0:
+            phrases = phrases_of(words_of(shown, frame))
+            yield template_prompts(phrases, KINDS[frame is None], 1, number)[0]
+        else:
+            yield caption(shown, rng, frame)[0]
+
+
+class Batches(Dataset):
+    """What each step trains on, by its number: `frames` uint8 [B, F, H, W, 3] and their `map` (see `draw_map`),
+    `tokens` [B, L], of a few lengths L, and their `lengths` [B], the `shift` of the noise levels, and the share of a
+    clip's tokens that is `seen`."""
+
+    def __init__(self, settings: dict, tokenizer: PromptTokenizer):
+        self.settings, self.tokenizer = settings, tokenizer
+        self.stages = [(lengths, *how) for steps, lengths, *how in settings["stages"] for _ in range(steps)]
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __getitem__(self, step: int) -> dict:
+        rng = np.random.default_rng([self.settings["seed"], 1, step])
+        lengths, shift, seen = self.stages[step]
+        length = int(rng.choice(lengths))
+        count = max(self.settings["latents_per_step"] // (1 + length // 4), 1)
+        clips, maps, texts = zip(*(self._example(length, rng) for _ in range(count)), strict=True)
+        ids = [self.tokenizer.tokenise_text(text).ids[: self.settings["text_length"]] for text in texts]
+        # The encoder sees little more padding than the batch needs.
+        longest = min(-max(map(len, ids)) // 32 * -32, self.settings["text_length"])
+        tokens = torch.zeros(count, longest, dtype=torch.long)
+        for row, prompt in zip(tokens, ids, strict=True):
+            row[: len(prompt)] = torch.tensor(prompt)
+        frames, maps = (torch.from_numpy(np.stack(each)) for each in (clips, maps))
+        lengths = torch.tensor([len(prompt) for prompt in ids])
+        seen = seen if length > 1 else 1
+        # Many frames tell together, in noise that hides each of them, where it goes (SD3, arXiv 2403.03206, 5.3.2).
+        shift *= (1 + length // 4) ** 0.5
+        return {"frames": frames, "map": maps, "tokens": tokens, "lengths": lengths, "shift": shift, "seen": seen}
+
+    def _example(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, str]:
+        shown = sample_scene(rng)
+        start = int(rng.integers(FRAMES - length + 1))
+        # Half of the frames have the captions of their clips: so many more words of motion are read than clips afford.
+        frame = start if length == 1 and rng.random() < 0.5 else None
+        text = caption(shown, rng, frame)[0]
+        text = "" if rng.random() < self.settings["captionless"] else text
+        return render(shown, range(start, start + length)), draw_map(shown, start, length, words_of(shown, frame)), text
+
+
+# Training
+
+
+def train(
+    settings: dict, vae: str | Path, output: str | Path, log_file: str | Path, device: str = "auto",
+    precision: str = "bfloat16", start_from: str | Path | None = None, compiled: bool = False, **pieces,
+) -> None:  # fmt: skip
+    """Trains transformer and text encoder and writes both, weights in float16, and the tokenizer into `output`, and the
+    JSONL log.
+
+    settings: what is to differ from SETTINGS. vae: the folder of the world's VAE. precision: of autocast. start_from: a
+    folder that an earlier training wrote, to begin with. compiled: by torch.compile, half as fast again; it needs a C++
+    compiler. pieces: as `toyworld.learning.learn` takes them.
+    """
+    settings, on = checked(settings, SETTINGS), pick_device(device)
+    made_from = {
+        "settings": settings,
+        "code": code_digest(__file__),
+        "vae": {name: file_digest(Path(vae) / name) for name in ("config.json", _WEIGHTS)},
+        "start_from": start_from and {name: file_digest(Path(start_from) / name) for name in _FILES},
+        "precision": precision,
+    }
+    with tempfile.TemporaryDirectory() as start:
+        tokenizer = Path(start) / "tokenizer"
+        build_tokenizer(tokenizer, corpus(), settings["vocabulary"])
+        if start_from:
+            check_words(Path(start_from) / "tokenizer", tokenizer)
+        data = Batches(settings, PromptTokenizer(tokenizer))
+
+        def begin() -> _Learner:
+            coder = load_vae(vae, on, torch.float32)
+            return _Learner(settings, tokenizer, coder, len(data), on, precision, start_from, compiled)
+
+        learn(made_from, output, log_file, begin, data, **pieces)
+
+
+_WEIGHTS = "diffusion_pytorch_model.safetensors"
+_FILES = (f"transformer/{_WEIGHTS}", "text_encoder/model.safetensors")
+
+
+class _Learner(Learner):
+    name = "transformer"
+    graphs = True
+
+    def __init__(
+        self, settings: dict, tokenizer: Path, vae, steps: int, device, precision: str, start_from, compiled=False
+    ):
+        self.tokenizer = PreTrainedTokenizerFast.from_pretrained(tokenizer, local_files_only=True)
+        models = new_models(settings, len(self.tokenizer), vae.config.z_dim)
+        if start_from:
+            for name, load in (("transformer", load_transformer), ("text_encoder", load_text_encoder)):
+                models[name].load_state_dict(load(Path(start_from) / name, device, torch.float32).state_dict())
+        super().__init__(models, settings, steps, device, pick_dtype(precision, device))
+        self.vae, self.latent_statistics = vae, latent_statistics(vae, torch.zeros((), device=device))
+        along = axes(settings["width"], _POINTS**2 + len(MAPPED), _POSES.shape[1])
+        self.mapped = torch.cat(along).to(device)
+        if device.type == "cpu":
+            self.model["transformer"].set_attn_processor(PlainAttention())
+        if compiled:
+            self.model["transformer"].compile_repeated_blocks(dynamic=False)
+        self.hidden = {}
+        for name in ("map_block", "path_block"):
+            block = self.model["transformer"].blocks[settings[name] - 1]
+            block.register_forward_hook(lambda module, given, hidden, name=name: self.hidden.update({name: hidden}))
+        self.some = SomeTokens(self.model["transformer"])
+
+    def matrices(self) -> list[nn.Parameter]:
+        return [weight for weight in self.model["transformer"].blocks.parameters() if weight.ndim == 2]
+
+    def loss(self, step: int, batch: dict) -> tuple[torch.Tensor, dict]:
+        pixels = batch["frames"].to(self.device, non_blocking=True).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        parts = round(1 / batch["seen"])  # a step costs the same whatever it sees
+        draws = parts * self.settings["draws"]
+        count = draws * len(pixels)
+        generator = self.generator
+        u = torch.rand(count, generator=generator, device=self.device)
+        u = (u + torch.arange(count, device=self.device)) / count  # one of each stratum: steadier losses
+        sigma = shift_sigma(u, batch["shift"])
+        with self.autocast():
+            with torch.no_grad():
+                latents = encode_clip(self.vae, pixels)[0]
+                mean, std = self.latent_statistics
+                latents = torch.cat([(latents - mean) / std] * draws)
+            noise = torch.randn(latents.shape, generator=generator, device=self.device)
+            level = sigma[:, None, None, None, None]
+            noisy = (1 - level) * latents + level * noise
+            context = self._context(batch["tokens"], batch["lengths"])
+            context = torch.cat([context] * draws)
+            if parts > 1:
+                order = torch.rand(count, latents[0, 0].numel(), generator=generator, device=self.device).argsort(1)
+                self.some.keep = order[:, : order.shape[1] // parts]
+            velocity = self.model["transformer"](noisy, 1000 * sigma, context, return_dict=False)[0]
+        error = (velocity.float() - (noise - latents)).square().mean(1).flatten(1)
+        velocity_loss = self.some.of(error).mean()
+        shown = torch.cat([batch["map"].to(self.device, non_blocking=True).flatten(1, 3)] * draws)
+        shown = self.some.of(shown)
+        map_loss, path_loss = (
+            loss(told(self.hidden[name], self.mapped), shown)
+            for name, loss in (("map_block", _map_loss), ("path_block", _path_loss))
+        )
+        self.some.keep = None
+        loss = velocity_loss + self.settings["mapped"] * (map_loss + path_loss)
+        losses = {"velocity": velocity_loss, "map": map_loss, "path": path_loss}
+        return loss, {"length": batch["frames"].shape[1]} | {name: each.detach() for name, each in losses.items()}
+
+    def _context(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Prompt embeds [B, L, E], zero behind each prompt's own tokens."""
+        tokens, lengths = (each.to(self.device, non_blocking=True) for each in (tokens, lengths))
+        mask = torch.arange(tokens.shape[1], device=self.device) < lengths[:, None]
+        hidden = self.model["text_encoder"](tokens, attention_mask=mask.long()).last_hidden_state * mask[..., None]
+        return nn.functional.pad(hidden, (0, 0, 0, self.settings["text_length"] - tokens.shape[1]))
+
+    def write(self, folder: Path, last: bool = False) -> None:
+        models = self.averaged()
+        for name in ("transformer", "text_encoder"):
+            models[name].to(torch.float16).save_pretrained(folder / name)
+        self.tokenizer.save_pretrained(folder / "tokenizer")
+
+
+class SomeTokens:
+    """Hooks of a transformer with patches of one, which then sees of each clip the tokens of the numbers `keep` (int
+    [B, K]; None: all) only. Its velocity is 0 at the others.
+
+    A quarter of the tokens costs a quarter, so a step can learn from four times as many clips or noise levels
+    (MaskDiT, arXiv 2306.09305); a few steps with all tokens have to follow.
+    """
+
+    def __init__(self, transformer: nn.Module):
+        self.keep: torch.Tensor | None = None
+        transformer.rope.register_forward_hook(self._turns)
+        transformer.patch_embedding.register_forward_hook(self._patches)
+        transformer.proj_out.register_forward_hook(self._velocities)
+
+    def of(self, x: torch.Tensor) -> torch.Tensor:
+        """Those of [B or 1, tokens, ...] that are seen."""
+        if self.keep is None:
+            return x
+        rows = torch.arange(len(self.keep), device=x.device)[:, None]
+        return x.expand(len(self.keep), *x.shape[1:])[rows, self.keep]
+
+    def _turns(self, module, given, turns):
+        return tuple(self.of(each) for each in turns)
+
+    def _patches(self, module, given, patches):
+        flat = patches.flatten(2)
+        self.count = flat.shape[-1]
+        return patches if self.keep is None else self.of(flat.mT).mT[..., None, None]
+
+    def _velocities(self, module, given, seen):
+        if self.keep is None:
+            return seen
+        everywhere = seen.new_zeros(len(seen), self.count, seen.shape[-1])
+        return everywhere.scatter(1, self.keep[..., None].expand_as(seen), seen)
+
+
+def _map_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """The share of the variance of the distances to near outlines that is not told, and the cross-entropy of each
+    attribute's words where any of them holds, its mean over what frames show and over what only clips do; maps are [B,
+    tokens, C]. So it does not matter how few tokens a subject covers. And how far the place and the radius are off."""
+    sizes = [_POINTS**2, *(len(captions.SAID[name]) for name in (*_SUBJECT, *_SCENE)), _POSES.shape[1]]
+    distances, *words, pose = shown.split(sizes, -1)
+    true_distances, *true_words, true_pose = true.split(sizes, -1)
+    entropies, there = {}, {}
+    for name, said, holds in zip((*_SUBJECT, *_SCENE), words, true_words, strict=True):
+        entropies[name] = -(holds * (LOGIT * said).log_softmax(-1)).sum() / holds.sum().clamp(min=1)
+        there[name] = holds.any().float()
+    of_clips = [(entropies.pop(name), there.pop(name)) for name in ("motion", "light")]
+    of_frames = zip(entropies.values(), there.values(), strict=True)
+    near = (true_distances.amin(-1, keepdim=True) < 1).float().expand_as(distances)
+    deviation = true_distances - (near * true_distances).sum() / near.sum()
+    untold = (near * (distances - true_distances).square()).sum() / (near * deviation.square()).sum()
+    off = _off(pose[..., :_PLACE], true_pose[..., :_PLACE])
+    return untold + _mean_of_those(of_frames) + _mean_of_those(of_clips) + off
+
+
+def _mean_of_those(losses: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """The mean of the losses that are there; 0 if none is."""
+    losses, there = map(torch.stack, zip(*losses, strict=True))
+    return losses.sum() / there.sum().clamp(min=1)
+
+
+def _path_loss(shown: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    """How far the poses of maps are off, with what a single frame does not tell of them."""
+    return _off(*(each[..., -_POSES.shape[1] :] for each in (shown, true)))
+
+
+def _off(pose: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+    known = ~true.isnan()
+    losses = nn.functional.smooth_l1_loss(pose, true.nan_to_num(), reduction="none")
+    return (known * losses).sum() / known.sum().clamp(min=1)
