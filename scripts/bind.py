@@ -14,7 +14,7 @@ def main() -> None:
     arguments.add_argument("--latents", required=True)
     arguments.add_argument("--prompts", required=True, help="encoded prompts")
     arguments.add_argument("--transformer", required=True, help="manifest or folder of a WanTransformer3DModel")
-    arguments.add_argument("--start-from", help="the binder of stage 1, for stage 2")
+    arguments.add_argument("--start-from", nargs="?", help="the binder of stage 1, for stage 2")
     arguments.add_argument("--output", required=True, help="the binder")
     arguments.add_argument("--log", required=True, help="the log, a JSON object a line")
     arguments.add_argument("--settings", type=settings_argument, required=True)

@@ -100,14 +100,19 @@ def test_the_repetition_penalty_of_the_folder_holds(language_model):
     assert vlm._generation(language_model, vlm.Sampling()).repetition_penalty == 1.05
 
 
-def test_a_prompt_of_a_model_that_writes_nonsense_is_asked_for_again_and_reported_as_it_is(language_model, monkeypatch):
+@pytest.fixture
+def nonsense(language_model):
     """Its head as it was drawn: words of all languages."""
-    head = language_model.model.get_output_embeddings()
-    generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(head.weight.shape, generator=generator, dtype=torch.bfloat16) * 0.02
-    monkeypatch.setattr(head, "weight", torch.nn.Parameter(drawn.to(head.weight.dtype), requires_grad=False))
+    weight, generator = language_model.model.get_output_embeddings().weight, torch.Generator().manual_seed(0)
+    rigged = weight.data
+    weight.data = (torch.randn(weight.shape, generator=generator, dtype=torch.bfloat16) * 0.02).to(weight.dtype)
+    yield language_model
+    weight.data = rigged
+
+
+def test_a_prompt_of_a_model_that_writes_nonsense_is_asked_for_again_and_reported_as_it_is(nonsense):
     options = {"count": 1, "attempts": 1, "sampling": vlm.Sampling(max_new_tokens=12)}
-    (prompt,), report = vlm.diversify(language_model, PICTURE, "image", Phrases(("red ball",)), **options)
+    (prompt,), report = vlm.diversify(nonsense, PICTURE, "image", Phrases(("red ball",)), **options)
     assert report == {"count": 1, "kept_first_try": 0, "kept": 0, "reasked": 1}
     assert prompt and prompt == " ".join(prompt.split())
 
