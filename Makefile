@@ -57,7 +57,7 @@ lint: setup
 
 # A core for each worker: torch's own threads beside them wait for each other.
 test: lint
-	$(RUN) OMP_NUM_THREADS=1 pytest --numprocesses $(CORES) --dist loadgroup
+	$(RUN) OMP_NUM_THREADS=1 pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder --durations=25
 
 # On a real SLURM of two nodes, started for it: needs root, and Debian's packages.
 test-slurm: setup

@@ -26,6 +26,20 @@ def embedded(tmp_path_factory) -> Path:
     return folder
 
 
+# A file's tests run in one process (--dist loadfile), so that its fixtures are built once. The dearest files go first,
+# or one process would run them at the end while the others wait.
+DEAREST = (
+    "workflow/test_workflow.py",
+    "prompts/test_qwen.py",
+    "corpus/test_corpus.py",
+    "workflow/test_chaos.py",
+    "toyworld/tests/test_scene_and_oracle.py",
+    "methods/test_train.py",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, or one worker would run them at the end while the others wait."""
-    items.sort(key=lambda item: "xdist_group" not in item.keywords)
+    places = {name: place for place, name in enumerate(DEAREST)}
+    items.sort(
+        key=lambda item: min((p for name, p in places.items() if str(item.path).endswith(name)), default=len(places))
+    )

@@ -19,8 +19,6 @@ from bico.render.bound_prompt import load_bound_prompt, read_header
 from bico.runtime.provenance import file_digest
 from tests.project import edit, make_project, planned_jobs, snakemake, succeed
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, embedded) -> Path:
@@ -287,7 +285,7 @@ RED_FROM_ITS_SOURCE = {"trim:red:png", "encode_latents:red"} | PROMPTS_OF_RED | 
         (copy_the_weights_to_another_folder, set()),
         (say_the_same_values_otherwise, set()),
         (forget_all_that_snakemake_knows, set()),
-        (after(forget_all_that_snakemake_knows, rename_the_results), PAGE),
+        (after(forget_all_that_snakemake_knows, rename_the_results), set()),
         (
             after(forget_all_that_snakemake_knows, change_config("training", learning_rate=0.002)),
             TRAINING | RED,
