@@ -18,7 +18,6 @@ from safetensors.torch import load_file
 
 from tests.project import COMPOSITIONS, CONFIG, clean_environment, make_project, results, snakemake, succeed
 
-pytestmark = pytest.mark.xdist_group("chaos")
 STAGES = (
     "trim", "frames", "concepts", "prompts", "encode_latents", "encode_prompts", "train", "train again",
     "plot_training", "compose", "render", "sheet", "page",
