@@ -11,7 +11,8 @@ import torch
 from diffusers import AutoencoderKLWan
 
 from bico import InputError
-from bico.methods.bico.binding import BlockwiseTransformer, bind
+from bico.methods.bico.binding import bind
+from bico.models.denoiser import BlockwiseTransformer
 from bico.models.devices import pick_device
 from bico.models.wan import (
     decode_video,

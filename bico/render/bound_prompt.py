@@ -41,7 +41,7 @@ def read_header(path: str | Path) -> dict:
         with safe_open(path, "pt") as file:
             return json.loads((file.metadata() or {})[FORMAT])
     except (OSError, SafetensorError, KeyError, ValueError, RecursionError) as problem:
-        raise InputError(f"{path}: not a bound prompt, as scripts/compose.py writes them ({problem})") from None
+        raise InputError(f"{path}: not a bound prompt ({problem})") from None
 
 
 def load_bound_prompt(path: str | Path) -> BoundPrompt:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler, WanTransformer3DModel
+from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 
 from bico.media.video import write_image, write_video
-from bico.methods.bico.binding import BlockwiseTransformer
 from bico.models.components import component_folder, component_id, vae_factors
+from bico.models.denoiser import BlockwiseTransformer
 from bico.models.tensors import load_state, require_finite, save_state
 from bico.models.wan import decode_video, load_transformer, load_vae, release
 from bico.render.bound_prompt import load_bound_prompt, read_header
@@ -75,7 +75,7 @@ def render(
     with hold(made_from, output, made) as run:
         if run is None:
             return
-        latents = _Latents(run / "latents.safetensors", latent_shape(settings, transformer, vae), settings["seed"])
+        latents = _Latents(run / "latents.safetensors", latent_shape(settings, vae), settings["seed"])
         if latents.done < settings["steps"]:
             _denoise(latents, settings, bound_prompt, transformer, device, dtypes[0], offload, checkpoint_minutes)
         frames = decode_video(load_vae(vae, device, dtypes[1], settings.get("vae_tiling", False)), latents.value[0])
@@ -125,9 +125,9 @@ def _denoise(
     release()
 
 
-def latent_shape(settings: dict, transformer: str | Path, vae: str | Path) -> tuple[int, ...]:
-    """[1, C, F', H', W'] of a video of the settings' size."""
-    temporal, spatial = vae_factors(AutoencoderKLWan.load_config(vae, local_files_only=True))
+def latent_shape(settings: dict, vae: str | Path) -> tuple[int, ...]:
+    """[1, C, F', H', W'] of a video of the settings' size, by the VAE alone: a transformer may take more channels."""
+    config = AutoencoderKLWan.load_config(vae, local_files_only=True)
+    temporal, spatial = vae_factors(config)
     frames = (settings["frames"] - 1) // temporal + 1
-    channels = WanTransformer3DModel.load_config(transformer, local_files_only=True)["in_channels"]
-    return (1, channels, frames, settings["height"] // spatial, settings["width"] // spatial)
+    return (1, config["z_dim"], frames, settings["height"] // spatial, settings["width"] // spatial)

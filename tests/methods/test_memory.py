@@ -8,10 +8,10 @@ from diffusers import WanTransformer3DModel
 from bico import InputError
 from bico.methods.bico import memory
 from bico.methods.bico.binder import BinderSpec, ConceptBinder
-from bico.methods.bico.binding import BlockwiseTransformer
 from bico.methods.bico.layout import shapes
 from bico.methods.bico.memory import Need, cgroup_free, require_memory, training_need
 from bico.methods.bico.optimizer import AdamW
+from bico.models.denoiser import BlockwiseTransformer
 from bico.models.wan import load_transformer, transformer_bytes
 from bico.plan.config import load_config
 from tests import RELEASED, ROOT

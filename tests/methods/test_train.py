@@ -11,10 +11,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from bico import InputError
-from bico.methods.bico.binding import BlockwiseTransformer
 from bico.methods.bico.checkpoint import load_binder
 from bico.methods.bico.noise import shift_sigma
 from bico.methods.bico.train import Compute, train
+from bico.models.denoiser import BlockwiseTransformer
 from bico.models.wan import load_transformer, save_embeds
 from bico.plan.config import load_config
 from bico.report.plots import plot_training

@@ -7,7 +7,7 @@ import torch
 
 from bico import InputError, Stopped
 from bico.media.video import read_frames
-from bico.methods.bico.binding import BlockwiseTransformer
+from bico.models.denoiser import BlockwiseTransformer
 from bico.render.bound_prompt import load_bound_prompt, save_bound_prompt
 from bico.render.render import render, sample
 from bico.runtime.runs import forget

@@ -1,7 +1,7 @@
 """Binding a prompt: tokens with owners through their sources' binders, into what each block attends to.
 
-The way of one prompt: e [B, L, E] -> `BlockwiseTransformer.project` -> p [B, L, D] -> `bind` -> contexts [N, B, L, D],
-where contexts[i] is p_u^i, the key/value input of block i's cross-attention. Training and rendering run the same code.
+The way of one prompt: e [B, L, E] -> the denoiser's `project` -> p [B, L, D] -> `bind` -> contexts [N, B, L, D], where
+contexts[i] is p_u^i, the key/value input of block i's cross-attention. Training and rendering run the same code.
 """
 
 from collections.abc import Sequence
@@ -10,41 +10,6 @@ import torch
 from torch import nn
 
 from bico.methods.bico.binder import ConceptBinder
-
-
-class BlockwiseTransformer(nn.Module):
-    """A WanTransformer3DModel whose block i attends to its own prompt.
-
-    Takes the transformer over: its text projection moves to `project`, and each cross-attention picks its own slice of
-    the contexts. Those travel through the model as an ordinary argument, so gradient checkpointing works.
-    """
-
-    def __init__(self, transformer: nn.Module):
-        super().__init__()
-        self.project_text = transformer.condition_embedder.text_embedder
-        transformer.condition_embedder.text_embedder = nn.Identity()
-        for i, block in enumerate(transformer.blocks):
-            block.attn2.register_forward_pre_hook(_pick_context(i))
-        self.transformer = transformer
-        self.blocks = len(transformer.blocks)
-
-    def project(self, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """e [B, L, E] to p [B, L, D]."""
-        return self.project_text(prompt_embeds)
-
-    def forward(self, latents: torch.Tensor, timestep: torch.Tensor, contexts: torch.Tensor) -> torch.Tensor:
-        """The velocity at latents [B, C, F, H, W], timestep [B] in [0, 1000], contexts [N, B, L, D]: as latents."""
-        contexts = contexts.to(self.transformer.dtype)
-        latents = latents.to(self.transformer.dtype)
-        return self.transformer(latents, timestep, contexts, return_dict=False)[0]
-
-
-def _pick_context(i: int):
-    def pick(_module, args):
-        hidden_states, contexts, *rest = args
-        return (hidden_states, contexts[i], *rest)
-
-    return pick
 
 
 def bind(

@@ -24,12 +24,13 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from bico import InputError
 from bico.methods.bico.binder import BinderSpec, ConceptBinder
-from bico.methods.bico.binding import BlockwiseTransformer, bind, training_prompt
+from bico.methods.bico.binding import bind, training_prompt
 from bico.methods.bico.checkpoint import load_binder, save_binder
 from bico.methods.bico.memory import require_memory, training_need
 from bico.methods.bico.noise import draw_steps, loss_weights, phase_probabilities, shift_sigma, training_sigmas
 from bico.methods.bico.optimizer import AdamW
 from bico.models.components import component_digest, component_folder, component_id
+from bico.models.denoiser import BlockwiseTransformer
 from bico.models.devices import pick_device, pick_dtype
 from bico.models.tensors import load_state, load_tensors, require_finite, save_state
 from bico.models.wan import (
