@@ -80,7 +80,7 @@ def resolve(method: dict, base: dict | None = None) -> dict:
         given = {name: value for name, value in base.items() if name != "kind"} | given
     settings, problems = checked(given, schema_of(kind))
     if problems:
-        raise InputError(*(f"method: {problem}".replace("method: ", "method.", 1) for problem in problems))
+        raise InputError(*(f"method.{problem}".replace("method.top level: ", "method: ") for problem in problems))
     return {"kind": kind, **kinds()[kind].complete(settings)}
 
 

@@ -128,3 +128,29 @@ def test_a_refusal_is_a_message_and_nothing_else(project):
 def test_a_target_of_something_that_there_is_not_says_what_there_is(project, target, says):
     done = snakemake(project, "--dry-run", "--", target)
     assert done.returncode == 1 and done.stderr.endswith(f"error: {says}\n")
+
+
+def test_a_method_of_an_unknown_kind_or_with_settings_of_another_is_refused(project):
+    assert refused(config(method={"kind": "lora"})) == [
+        "the configuration: method.kind: found 'lora', allowed: bico, external, unbound"
+    ]
+    (problem,) = refused(config(method={"kind": "unbound", "gate": "zero"}))
+    assert problem.startswith("the configuration: method: 'gate' is unknown")
+    assert refused(config(method={"kind": "external"})) == ["the configuration: method: missing: videos"]
+
+
+def test_a_method_of_a_file_cannot_have_the_name_of_another_or_of_what_lies_beside_it(project):
+    folder = project / "config" / "methods"
+    folder.mkdir()
+    (folder / "unbound.yaml").write_text("method: {kind: unbound}")
+    assert list(Plan.load(config()).methods) == ["bico", "unbound"]
+    assert list(Plan.load(config(method={"kind": "unbound"})).methods) == ["unbound"]
+    (folder / "bico.yaml").write_text("method: {kind: external, videos: elsewhere}")
+    (folder / "Logs.yaml").write_text("method: {kind: unbound}")
+    assert refused(config()) == [f"config/methods: no method can be named {name}" for name in ("Logs", "bico")]
+
+
+def test_an_ablation_is_of_the_methods_own_kind(project):
+    (project / "config" / "ablations").mkdir(exist_ok=True)
+    (project / "config" / "ablations" / "mine.yaml").write_text("method: {kind: unbound}")
+    assert refused(config()) == ["config/ablations: mine is of another kind than bico"]

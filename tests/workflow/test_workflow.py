@@ -10,10 +10,12 @@ import zlib
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from bico.media.video import write_video
 from bico.models.components import component_digest
 from bico.render.bound_prompt import load_bound_prompt, read_header
 from bico.runtime.provenance import file_digest
@@ -564,3 +566,40 @@ def test_planning_never_imports_torch(project):
 def test_the_reports_of_prompts_give_the_share_that_kept_the_key_phrases(finished):
     report = json.loads((finished / "results/concepts/slide/slide_spatial_prompts.report.json").read_text())
     assert (report["count"], report["share_kept"]) == (9, 1.0)
+
+
+def test_the_unbound_twin_has_the_same_prompt_and_noise_and_no_binder(project):
+    """Where no word is linked, it is the very same video."""
+    twins, bound = (project / "results" / method / "compositions" for method in ("unbound", "bico"))
+    succeed(project, *(f"results/unbound/compositions/{name}/seed0.mp4" for name in ("free", "both")))
+    assert (twins / "free" / "seed0.mp4").read_bytes() == (bound / "free" / "seed0.mp4").read_bytes()
+    assert (twins / "both" / "seed0.mp4").read_bytes() != (bound / "both" / "seed0.mp4").read_bytes()
+    headers = [read_header(folder / "both" / "bound.safetensors") for folder in (twins, bound)]
+    assert headers[0]["tokens"] == headers[1]["tokens"]
+    assert headers[0]["binders"] == [] and not any(headers[0]["owner"])
+
+
+def test_videos_made_elsewhere_are_taken_and_shown_beside_and_what_is_not_there_is_said(project):
+    theirs = project / "elsewhere" / "both"
+    theirs.mkdir(parents=True)
+    shutil.copy(project / "results" / "bico" / "compositions" / "free" / "seed0.mp4", theirs)
+    (project / "config" / "methods").mkdir()
+    (project / "config" / "methods" / "theirs.yaml").write_text("method: {kind: external, videos: elsewhere}")
+    planned = {"external:theirs:both:0:mp4", "sheet:theirs:both:0:mp4", "page:theirs", "methods"}
+    assert planned_jobs(project, "methods") == planned
+    succeed(project, "methods")
+    taken = project / "results" / "theirs" / "compositions" / "both" / "seed0.mp4"
+    assert taken.read_bytes() == (theirs / "seed0.mp4").read_bytes()
+    page = (project / "results" / "theirs" / "index.html").read_text("utf-8")
+    assert 'src="compositions/both/seed0.mp4"' in page and "elsewhere/still/seed0.png: not there" in page
+    assert "was made elsewhere and taken from elsewhere/both/seed0.mp4" in explained(project, str(taken))
+    shutil.copy(project / "results" / "bico" / "compositions" / "both" / "seed0.mp4", theirs)
+    assert planned_jobs(project, "methods") == planned
+
+
+def test_a_video_made_elsewhere_that_is_too_short_is_refused_by_name(project):
+    (project / "elsewhere" / "both").mkdir(parents=True)
+    write_video(project / "elsewhere" / "both" / "seed0.mp4", np.zeros((3, 32, 48, 3), np.uint8), 15)
+    stopped = snakemake(project, "--config", "method={kind: external, videos: elsewhere}")
+    said = stopped.stdout + stopped.stderr
+    assert "error: elsewhere/both/seed0.mp4: 3 frames; the composition has 9" in said
