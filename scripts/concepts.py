@@ -32,7 +32,8 @@ def main() -> None:
 
 def named_by_model(given: argparse.Namespace, kind: str) -> tuple[Phrases, str]:
     from bico.models.devices import pick_device, pick_dtype
-    from bico.prompts.writers.qwen import extract, load
+    from bico.prompts.dialogue import extract
+    from bico.prompts.writers.qwen import load
 
     device = pick_device(given.device)
     vlm = load(given.vlm, device, pick_dtype(given.settings.get("dtype", "auto"), device), given.offload)

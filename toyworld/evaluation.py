@@ -23,9 +23,11 @@ from bico.models.wan import (
     load_vae,
     pad_embeds,
 )
+from bico.prompts import dialogue
 from bico.prompts.answers import parse_phrases
+from bico.prompts.dialogue import concept_conversation
 from bico.prompts.writers import qwen as vlm
-from bico.prompts.writers.qwen import Vlm, concept_conversation
+from bico.prompts.writers.qwen import Vlm
 from bico.render.render import sample
 from bico.report.sheets import contact_sheet
 from bico.runtime.command import progress
@@ -125,7 +127,7 @@ def _questioned(reader: Vlm, kind: str, scenes: int, prompts: int) -> dict:
         for attribute, agrees in agreement(words_of(shown, frame), claimed).items():
             words[attribute].append(agrees)
         if number % 10 == 0:
-            _, report = vlm.diversify(reader, frames, kind, expected, FPS, prompts, attempts=1)
+            _, report = dialogue.diversify(reader, frames, kind, expected, FPS, prompts, attempts=1)
             reports.append(report)
     written = sum(report["count"] for report in reports)
     return {

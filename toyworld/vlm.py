@@ -32,9 +32,10 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLVisionA
 from transformers.vision_utils import get_vision_position_ids
 
 from bico.models.devices import pick_device, pick_dtype
+from bico.prompts.dialogue import concept_conversation, keep_request, prompt_conversation
 from bico.prompts.instructions import CONCEPT_SYSTEM, PROMPT_SYSTEM
 from bico.prompts.writers import qwen as vlm
-from bico.prompts.writers.qwen import Picture, Vlm, concept_conversation, keep_request, prompt_conversation
+from bico.prompts.writers.qwen import Picture, Vlm
 from bico.prompts.writers.template import template_prompts
 from bico.runtime.provenance import code_digest, file_digest
 from bico.text.phrases import KINDS, Phrases, keeps_phrases, missing_phrases, required_phrases

@@ -26,7 +26,7 @@ from bico.weights.manifests import missing_weights
 # What lies in the results folder besides the methods.
 RESERVED = ("concepts", "logs", "benchmarks")
 FOLDERS = {"methods": "others", "ablations": "ablations"}  # where the configuration has methods, and Plan their names
-OF_VLM = ("qwen", "devices", "runs")  # the modules that only the language model needs
+OF_VLM = ("dialogue", "registry", "qwen", "devices", "runs")  # the modules that only the language model needs
 
 
 def has_accelerator() -> bool:

@@ -69,11 +69,12 @@ def _by_model(
     settings: dict, media, concept: str, phrases: Phrases, vlm: Path, tokenizer: Path | None, placed: tuple, run: Path
 ) -> tuple[list[str], list[str], dict]:
     """placed: the model's device, precision and offloading."""
-    from bico.prompts.writers.qwen import Room, Sampling, diversify, diversify_frames, load
+    from bico.prompts.dialogue import Room, Sampling, diversify, diversify_frames
+    from bico.prompts.writers.registry import open_writer
     from bico.runtime.runs import Journal
 
     room = Room(tokenizer, settings["text_length"]) if tokenizer else None
-    model = load(vlm, *placed)
+    model = open_writer(settings["writer"], vlm, *placed)
     options = {"sampling": Sampling(**_chosen(settings, *SAMPLING)), **_chosen(settings, "seed", "attempts")}
     options |= {"journal": Journal(run / "prompts.jsonl", counted=True), "room": room}
     if _is_frames(media):

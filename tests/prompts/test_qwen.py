@@ -27,6 +27,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_res
 
 from bico import InputError
 from bico.media.video import write_frames_zip, write_video
+from bico.prompts import dialogue
 from bico.prompts.answers import parse_phrases
 from bico.prompts.table import read_prompts
 from bico.prompts.writers import qwen as vlm
@@ -37,7 +38,7 @@ from toyworld.tiny.language_model import CHAT_TEMPLATE, build_vlm
 
 # Qwen2.5's own for text and tools, which the published Qwen2.5-VL has with its tokenizer. It adds content to strings.
 TOOLS_TEMPLATE = (ROOT / "tests" / "data" / "qwen2.5" / "tools_template.jinja").read_text("utf-8")
-SHORT = vlm.Sampling(max_new_tokens=6)
+SHORT = dialogue.Sampling(max_new_tokens=6)
 PHRASES = Phrases(("red ball",), ("moves to the right",))
 COLOURS = {"red": (220, 30, 30), "green": (30, 180, 60), "blue": (30, 60, 220), "yellow": (230, 210, 40)}
 
@@ -91,7 +92,7 @@ def tiny(folder):
 
 def seen_by(model: vlm.Vlm, kind: str, request: str = "Say what you see.") -> vlm.Seen:
     frames, fps = MEDIA[kind]
-    return vlm.see(model, vlm.conversation("You look.", request, kind), vlm.picture(model, frames, kind, fps))
+    return vlm.see(model, dialogue.conversation("You look.", request, kind), vlm.picture(model, frames, kind, fps))
 
 
 def plain_answer(model: vlm.Vlm, seen: vlm.Seen, sampling=None, seed=0, messages=None) -> str:
@@ -397,7 +398,7 @@ def test_frames_that_do_not_fit_their_kind_are_refused(tiny, frames, kind, fps):
 @pytest.mark.parametrize(("fps", "times"), [(2.0, [0, 2]), (1.0, [0, 4]), (8.0, [0, 0])])
 def test_a_clip_s_tokens_stand_where_their_seconds_put_them(tiny, fps, times):
     shown = vlm.picture(tiny, noise(4, 32, 32), "video", fps)
-    inputs = vlm.encode(tiny, vlm.conversation("You look.", "Look.", "video"), shown)
+    inputs = vlm.encode(tiny, dialogue.conversation("You look.", "Look.", "video"), shown)
     [placeholders] = inputs["input_ids"] == tiny.model.config.video_token_id
     time, row, _ = inputs["position_ids"][1:, 0, placeholders]
     assert (time - time[0])[:: len(time) // 2].tolist() == times  # two positions a second
@@ -407,7 +408,7 @@ def test_a_clip_s_tokens_stand_where_their_seconds_put_them(tiny, fps, times):
 def test_placeholders_match_the_picture_and_control_tokens_in_words_are_plain_text(tiny):
     frames, fps = MEDIA["video"]
     shown = vlm.picture(tiny, frames, "video", fps)
-    ids = vlm.encode(tiny, vlm.conversation("<|im_end|>", "Is <|video_pad|> a <|image_pad|>?", "video"), shown)
+    ids = vlm.encode(tiny, dialogue.conversation("<|im_end|>", "Is <|video_pad|> a <|image_pad|>?", "video"), shown)
     config = tiny.model.config
     assert (ids["input_ids"] == config.video_token_id).sum() == shown.grid.prod() / 4
     assert (ids["input_ids"] == config.image_token_id).sum() == 0
@@ -420,7 +421,7 @@ def test_placeholders_match_the_picture_and_control_tokens_in_words_are_plain_te
 @pytest.mark.parametrize("seed", [None, 1, 2, 3])
 @pytest.mark.parametrize("kind", MEDIA)
 def test_answers_from_the_cache_are_those_of_plain_generate(tiny, kind, seed):
-    sampling = None if seed is None else vlm.Sampling(max_new_tokens=40)
+    sampling = None if seed is None else dialogue.Sampling(max_new_tokens=40)
     seen = seen_by(tiny, kind)
     assert vlm.answer(tiny, seen, sampling, seed or 0) == plain_answer(tiny, seen, sampling, seed or 0) != ""
 
@@ -430,15 +431,15 @@ def test_an_answer_to_a_later_turn_is_that_of_plain_generate_on_the_whole_conver
     seen = seen_by(tiny, kind)
     said, reply = "\n\n{broken", "Once more."
     turns = [{"role": "assistant", "content": said}, {"role": "user", "content": reply}]
-    expected = plain_answer(tiny, seen, vlm.Sampling(max_new_tokens=40), 5, seen.messages + turns)
-    assert vlm.answer(tiny, seen, vlm.Sampling(max_new_tokens=40), 5, [(said, reply)]) == expected
+    expected = plain_answer(tiny, seen, dialogue.Sampling(max_new_tokens=40), 5, seen.messages + turns)
+    assert vlm.answer(tiny, seen, dialogue.Sampling(max_new_tokens=40), 5, [(said, reply)]) == expected
 
 
 def test_reading_another_picture_between_changes_no_answer(tiny):
     seen = seen_by(tiny, "video")
-    first = vlm.answer(tiny, seen, vlm.Sampling(max_new_tokens=30), 9)
+    first = vlm.answer(tiny, seen, dialogue.Sampling(max_new_tokens=30), 9)
     other = vlm.answer(tiny, seen_by(tiny, "image", "Another, longer request, for other positions."), SHORT, 9)
-    assert vlm.answer(tiny, seen, vlm.Sampling(max_new_tokens=30), 9) == first != other
+    assert vlm.answer(tiny, seen, dialogue.Sampling(max_new_tokens=30), 9) == first != other
 
 
 def test_an_answer_leaves_the_caller_s_random_state_alone(tiny):
@@ -453,7 +454,7 @@ def test_an_answer_leaves_the_caller_s_random_state_alone(tiny):
 def test_the_folder_s_repetition_penalty_holds_and_its_sampling_does_not(tiny, monkeypatch):
     monkeypatch.setattr(tiny.model.generation_config, "repetition_penalty", 1.05)
     monkeypatch.setattr(tiny.model.generation_config, "temperature", 1e-6)
-    greedy, sampled = vlm._generation(tiny, None), vlm._generation(tiny, vlm.Sampling())
+    greedy, sampled = vlm._generation(tiny, None), vlm._generation(tiny, dialogue.Sampling())
     assert greedy.repetition_penalty == sampled.repetition_penalty == 1.05
     assert not greedy.do_sample and sampled.do_sample
     assert (sampled.temperature, sampled.top_k, sampled.top_p, sampled.max_new_tokens) == (0.7, 50, 0.95, 512)
@@ -465,7 +466,7 @@ def test_the_folder_s_repetition_penalty_holds_and_its_sampling_does_not(tiny, m
 
 def diversified(model: vlm.Vlm, kind: str = "video", **options) -> tuple[list[str], dict[str, int]]:
     frames, fps = MEDIA[kind]
-    return vlm.diversify(model, frames, kind, PHRASES, fps, **({"sampling": SHORT} | options))
+    return dialogue.diversify(model, frames, kind, PHRASES, fps, **({"sampling": SHORT} | options))
 
 
 @pytest.mark.parametrize("kind", MEDIA)
@@ -476,14 +477,14 @@ def test_the_clip_is_encoded_once_for_sixty_prompts_and_all_their_attempts(tiny,
 
 
 def test_each_frame_is_encoded_once_for_its_prompt(tiny, tower):
-    prompts, report = vlm.diversify_frames(tiny, list(noise(3, 48, 48)), PHRASES, SHORT)
+    prompts, report = dialogue.diversify_frames(tiny, list(noise(3, 48, 48)), PHRASES, SHORT)
     assert tower.count == len(prompts) == report["count"] == 3
 
 
 def test_a_frame_s_prompt_is_that_of_the_frame_as_an_image_with_its_own_seed(tiny):
     frames = noise(2, 48, 48)
-    prompts, _ = vlm.diversify_frames(tiny, list(frames), PHRASES, SHORT, seed=7)
-    alone, _ = vlm.diversify(tiny, frames[1:], "image", PHRASES, count=1, sampling=SHORT, seed=8)
+    prompts, _ = dialogue.diversify_frames(tiny, list(frames), PHRASES, SHORT, seed=7)
+    alone, _ = dialogue.diversify(tiny, frames[1:], "image", PHRASES, count=1, sampling=SHORT, seed=8)
     assert prompts[1] == alone[0]
 
 
@@ -513,7 +514,7 @@ def test_a_prompt_that_dropped_a_phrase_is_asked_for_again_with_a_derived_seed(t
     prompts, report = diversified(tiny, count=2)
     assert prompts == [good, good]
     assert report == {"count": 2, "kept_first_try": 1, "kept": 2, "reasked": 1}
-    assert [seed for seed, _ in script.asked] == [100, 100 + vlm.RESEED, 101]
+    assert [seed for seed, _ in script.asked] == [100, 100 + dialogue.RESEED, 101]
     [(said, reply)] = script.asked[1][1]
     assert said == "A red ball." and "not there: moves to the right." in reply
     assert script.asked[2][1] == []
@@ -527,7 +528,7 @@ def room(tmp_path_factory):
     """Room for 56 tokens of the embedded text encoder."""
     tokenizer = tmp_path_factory.mktemp("tokenizer")
     build_tokenizer(tokenizer, [LOOP])
-    return vlm.Room(tokenizer, 64)
+    return dialogue.Room(tokenizer, 64)
 
 
 def test_a_prompt_too_long_for_the_text_encoder_is_asked_for_anew_with_another_seed(tiny, monkeypatch, room):
@@ -535,7 +536,7 @@ def test_a_prompt_too_long_for_the_text_encoder_is_asked_for_anew_with_another_s
     script = Script(monkeypatch, LOOP, good)
     prompts, report = diversified(tiny, count=1, attempts=0, room=room)
     assert prompts == [good] and report == {"count": 1, "kept_first_try": 0, "kept": 1, "reasked": 1}
-    assert script.asked == [(100, []), (100 + vlm.RESEED, [])]
+    assert script.asked == [(100, []), (100 + dialogue.RESEED, [])]
 
 
 def test_a_model_that_only_writes_prompts_too_long_is_refused_with_what_to_do(tiny, monkeypatch, room):
@@ -551,7 +552,7 @@ def test_phrases_that_no_prompt_has_room_for_are_refused_before_the_model_is_ask
     script = Script(monkeypatch, "A red ball.")
     phrases = Phrases(tuple(f"red ball number {number}" for number in range(30)), ("rolls",))
     with pytest.raises(InputError, match="the 31 phrases are longer than a prompt may be, at most 56 tokens"):
-        vlm.diversify(tiny, MEDIA["video"][0], "video", phrases, 8.0, count=1, room=room)
+        dialogue.diversify(tiny, MEDIA["video"][0], "video", phrases, 8.0, count=1, room=room)
     assert not script.asked
 
 
@@ -583,9 +584,9 @@ def test_a_prompt_is_one_line_without_quotation_marks_around_it(tiny, monkeypatc
 
 def test_a_clip_without_temporal_phrases_is_asked_for_prompts_with_its_spatial_ones(tiny, monkeypatch):
     Script(monkeypatch, "A red ball.")
-    prompts, report = vlm.diversify(tiny, MEDIA["video"][0], "video", Phrases(("red ball",)), 8.0, count=1)
+    prompts, report = dialogue.diversify(tiny, MEDIA["video"][0], "video", Phrases(("red ball",)), 8.0, count=1)
     assert prompts == ["A red ball."] and report["kept"] == 1
-    request = vlm.prompt_conversation(Phrases(("red ball",)), "video")[1]["content"][1]["text"]
+    request = dialogue.prompt_conversation(Phrases(("red ball",)), "video")[1]["content"][1]["text"]
     assert request == "Spatial concepts: red ball\nWrite the prompt."
 
 
@@ -602,11 +603,11 @@ def lessons(model: vlm.Vlm) -> list[dict[str, torch.Tensor]]:
     """What the small model is taught, as inputs with labels: the concepts of two images and two clips, a malformed
     answer to a third image and its repair, and prompts."""
     yellow = image("yellow", "square")
-    asked, wrong = vlm.concept_conversation("image"), {"role": "assistant", "content": MALFORMED}
+    asked, wrong = dialogue.concept_conversation("image"), {"role": "assistant", "content": MALFORMED}
     with pytest.raises(InputError) as problem:
         parse_phrases(MALFORMED, "image")
-    repair = [*asked, wrong, {"role": "user", "content": vlm.repair_request(problem.value.problems)}]
-    filmed = vlm.concept_conversation("video")
+    repair = [*asked, wrong, {"role": "user", "content": dialogue.repair_request(problem.value.problems)}]
+    filmed = dialogue.concept_conversation("video")
     taught = [
         (asked, image("red", "ball"), None, '{"spatial": ["red ball"]}'),
         (asked, image("green", "square"), None, '{"spatial": ["green square"]}'),
@@ -614,8 +615,8 @@ def lessons(model: vlm.Vlm) -> list[dict[str, torch.Tensor]]:
         (repair, yellow, None, '{"spatial": ["yellow square"]}'),
         (filmed, clip("blue", "square", 1), 8.0, '{"spatial": ["blue square"], "temporal": ["moves to the right"]}'),
         (filmed, clip("red", "ball", -1), 8.0, '```json\n{"spatial": ["red ball"], "temporal": ["moves back"]}\n```'),
-        (vlm.prompt_conversation(BLUE, "video"), clip("blue", "square", 1), 8.0, VIDEO_PROMPT),
-        *((vlm.prompt_conversation(RED, "image"), image("red", "ball"), None, prompt) for prompt in IMAGE_PROMPTS),
+        (dialogue.prompt_conversation(BLUE, "video"), clip("blue", "square", 1), 8.0, VIDEO_PROMPT),
+        *((dialogue.prompt_conversation(RED, "image"), image("red", "ball"), None, prompt) for prompt in IMAGE_PROMPTS),
     ]
     return [lesson(model, *item) for item in taught]
 
@@ -654,29 +655,31 @@ def trained(folder, tmp_path_factory):
 @pytest.mark.parametrize("colour, shape", [("red", "ball"), ("green", "square")])
 def test_extract_names_what_an_image_shows(trained, colour, shape):
     expected = Phrases((f"{colour} {shape}",))
-    assert vlm.extract(trained[1], image(colour, shape), "image") == expected
-    assert vlm.extract(trained[1], image(colour, shape, x=30, y=33), "image") == expected
+    assert dialogue.extract(trained[1], image(colour, shape), "image") == expected
+    assert dialogue.extract(trained[1], image(colour, shape, x=30, y=33), "image") == expected
 
 
 def test_extract_names_what_a_clip_shows_and_how_it_moves(trained):
-    assert vlm.extract(trained[1], clip("blue", "square", 1), "video", 8.0) == BLUE
+    assert dialogue.extract(trained[1], clip("blue", "square", 1), "video", 8.0) == BLUE
 
 
 def test_extract_reads_an_answer_in_a_code_fence(trained):
-    assert vlm.extract(trained[1], clip("red", "ball", -1), "video", 8.0) == Phrases(("red ball",), ("moves back",))
+    assert dialogue.extract(trained[1], clip("red", "ball", -1), "video", 8.0) == Phrases(
+        ("red ball",), ("moves back",)
+    )
 
 
 def test_a_malformed_answer_is_shown_to_the_model_and_repaired(trained):
     yellow, model = image("yellow", "square"), trained[1]
-    seen = vlm.see(model, vlm.concept_conversation("image"), vlm.picture(model, yellow, "image"))
+    seen = vlm.see(model, dialogue.concept_conversation("image"), vlm.picture(model, yellow, "image"))
     assert vlm.answer(model, seen) == MALFORMED
-    assert vlm.extract(model, yellow, "image") == Phrases(("yellow square",))
+    assert dialogue.extract(model, yellow, "image") == Phrases(("yellow square",))
 
 
 def test_two_malformed_answers_are_refused_and_both_shown(tiny, monkeypatch):
     script = Script(monkeypatch, "I see a ball.", '{"spatial": []}')
     with pytest.raises(InputError) as problem:
-        vlm.extract(tiny, image("red", "ball"), "image")
+        dialogue.extract(tiny, image("red", "ball"), "image")
     assert len(script.asked) == 2
     message = str(problem.value)
     assert "'tiny-vl' named no usable concepts, asked twice" in message
@@ -689,19 +692,19 @@ def test_the_concepts_are_those_of_greedy_search(tiny, monkeypatch):
     original = vlm.answer
     monkeypatch.setattr(vlm, "answer", lambda *given, **named: kept.append(original(*given, **named)) or kept[-1])
     with pytest.raises(InputError):
-        vlm.extract(tiny, *MEDIA["image"][:1], "image")
-    seen = vlm.see(tiny, vlm.concept_conversation("image"), vlm.picture(tiny, MEDIA["image"][0], "image"))
+        dialogue.extract(tiny, *MEDIA["image"][:1], "image")
+    seen = vlm.see(tiny, dialogue.concept_conversation("image"), vlm.picture(tiny, MEDIA["image"][0], "image"))
     assert kept[0] == plain_answer(tiny, seen)
 
 
 def test_prompts_of_a_model_that_learned_them_keep_their_phrases_and_vary(trained):
-    prompts, report = vlm.diversify(trained[1], image("red", "ball"), "image", RED, count=16)
+    prompts, report = dialogue.diversify(trained[1], image("red", "ball"), "image", RED, count=16)
     assert report == {"count": 16, "kept_first_try": 16, "kept": 16, "reasked": 0}
     assert set(prompts) == set(IMAGE_PROMPTS)
 
 
 def test_clip_prompts_keep_spatial_and_temporal_phrases(trained):
-    prompts, report = vlm.diversify(trained[1], clip("blue", "square", 1), "video", BLUE, 8.0, count=4)
+    prompts, report = dialogue.diversify(trained[1], clip("blue", "square", 1), "video", BLUE, 8.0, count=4)
     assert report["kept"] == 4 and all(keeps_phrases(prompt, BLUE.all) for prompt in prompts)
 
 

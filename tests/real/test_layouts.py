@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from bico.models import wan
 from bico.models.components import vae_factors
+from bico.prompts import dialogue
 from bico.prompts.writers import qwen as vlm
 from bico.text.phrases import Phrases
 from tests import ROOT
@@ -111,4 +112,4 @@ def language_model(tmp_path_factory):
 def test_a_language_model_as_published_names_the_concepts_of_a_picture(language_model, new_names, shard):
     folder = language_model(new_names, shard)
     assert (folder / "model.safetensors.index.json").exists() == (shard == "100KB")
-    assert vlm.extract(vlm.load(folder), PICTURE, "image") == Phrases(("red ball",))
+    assert dialogue.extract(vlm.load(folder), PICTURE, "image") == Phrases(("red ball",))

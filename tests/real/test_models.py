@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from bico.models import wan
+from bico.prompts import dialogue
 from bico.prompts.writers import qwen as vlm
 from bico.settings.model_file import load_model
 from bico.text.phrases import Phrases
@@ -83,7 +84,7 @@ def test_embeds_of_a_prompt_are_those_of_diffusers_pipeline(folders):
 
 def test_a_conversation_is_written_by_the_published_template(language_model):
     said = [{"role": "assistant", "content": "No."}, {"role": "user", "content": "Again: <|im_end|>"}]
-    messages = vlm.conversation("You look.", "Name it.", "image") + said
+    messages = dialogue.conversation("You look.", "Name it.", "image") + said
     ids = vlm.encode(language_model, messages, vlm.picture(language_model, PICTURE, "image"))["input_ids"][0]
     pads = "<|image_pad|>" * 12
     written = language_model.tokenizer.decode(ids)
@@ -97,7 +98,7 @@ def test_a_conversation_is_written_by_the_published_template(language_model):
 
 
 def test_the_repetition_penalty_of_the_folder_holds(language_model):
-    assert vlm._generation(language_model, vlm.Sampling()).repetition_penalty == 1.05
+    assert vlm._generation(language_model, dialogue.Sampling()).repetition_penalty == 1.05
 
 
 @pytest.fixture
@@ -111,8 +112,8 @@ def nonsense(language_model):
 
 
 def test_a_prompt_of_a_model_that_writes_nonsense_is_asked_for_again_and_reported_as_it_is(nonsense):
-    options = {"count": 1, "attempts": 1, "sampling": vlm.Sampling(max_new_tokens=12)}
-    (prompt,), report = vlm.diversify(nonsense, PICTURE, "image", Phrases(("red ball",)), **options)
+    options = {"count": 1, "attempts": 1, "sampling": dialogue.Sampling(max_new_tokens=12)}
+    (prompt,), report = dialogue.diversify(nonsense, PICTURE, "image", Phrases(("red ball",)), **options)
     assert report == {"count": 1, "kept_first_try": 0, "kept": 0, "reasked": 1}
     assert prompt and prompt == " ".join(prompt.split())
 
@@ -158,7 +159,7 @@ def laid_out(folders):
 def test_the_published_layout_is_the_old_names_in_shards(folders, language_model):
     names = json.loads((folders["vlm"] / "model.safetensors.index.json").read_text())["weight_map"]
     assert {"model.layers.0.self_attn.q_proj.weight", "visual.blocks.0.attn.qkv.weight", "lm_head.weight"} <= set(names)
-    assert vlm.extract(language_model, CLIP, "video", 15.0) == SAID
+    assert dialogue.extract(language_model, CLIP, "video", 15.0) == SAID
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

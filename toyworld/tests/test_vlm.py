@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from bico.prompts import dialogue
 from bico.prompts.answers import parse_phrases
 from bico.prompts.writers import qwen as vlm
 from bico.text.phrases import KINDS, Phrases, keeps_phrases, missing_phrases
@@ -149,7 +150,7 @@ def test_asked_again_it_is_shown_a_prompt_and_what_that_dropped_as_the_pipeline_
         lines = request["content"][1]["text"].splitlines()[:-1]
         phrases = [phrase for line in lines for phrase in line.split(": ", 1)[1].split("; ")]
         missing = missing_phrases(dropped["content"], phrases)
-        assert missing and reply == {"role": "user", "content": vlm.keep_request(missing)}
+        assert missing and reply == {"role": "user", "content": dialogue.keep_request(missing)}
         assert keeps_phrases(written.answer, phrases)
 
 

@@ -1,4 +1,4 @@
-"""Qwen2.5-VL at work: it names a clip's visual concepts, and writes the prompts that use them (Diversify-and-Absorb).
+"""Qwen2.5-VL as a writer (see `bico.prompts.dialogue`).
 
 Any local folder with a Qwen2_5_VLForConditionalGeneration serves. The picture or clip is read once for all its
 prompts: `see` runs the vision tower and the language model over system prompt, picture and request, and every answer is
@@ -10,7 +10,7 @@ patches of one frame, and `picture` groups them over time into the video layout.
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -22,28 +22,11 @@ from transformers import AutoTokenizer, DynamicCache, GenerationConfig, Qwen2_5_
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from bico import InputError
-from bico.prompts.answers import BY_HAND, parse_phrases
-from bico.prompts.instructions import CONCEPT_SYSTEM, PROMPT_SYSTEM
+from bico.prompts.dialogue import Sampling
 from bico.prompts.writers.chat_template import PADS, picture_template, read_json
-from bico.runtime.command import progress
-from bico.runtime.runs import Journal, until_stopped
-from bico.text.phrases import Phrases, missing_phrases, required_phrases
-from bico.text.tokens import PromptTokenizer
 
 log = logging.getLogger(__name__)
 CONCEPT_TOKENS = 512  # the longest list of concepts
-SPARE = 8  # attempts more for a prompt of which there is none yet: none is usable once in a while, rarely twice
-RESEED = 1_000_000  # between the seeds of one prompt's attempts: far more than the prompts of any clip
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How prompts are sampled; the paper's values."""
-
-    temperature: float = 0.7
-    top_k: int = 50
-    top_p: float = 0.95
-    max_new_tokens: int = 512
 
 
 @dataclass(frozen=True)
@@ -74,6 +57,12 @@ class Vlm:
     videos: VideoSizes
     device: torch.device
 
+    def show(self, messages: list[dict], frames: np.ndarray, kind: str, fps: float | None = None) -> "Seen":
+        return see(self, messages, picture(self, frames, kind, fps))
+
+    def answer(self, seen: "Seen", sampling: Sampling | None, seed: int, turns: Sequence[tuple[str, str]]) -> str:
+        return answer(self, seen, sampling, seed, turns)
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -97,24 +86,6 @@ class Seen:
     messages: list[dict]
     picture: Picture
     cache: DynamicCache
-
-
-class Room:
-    """How long a prompt may be: what the text encoder takes, less what training needs for the absorbent tokens.
-
-    tokenizer: the text encoder's, its folder; text_length: what it takes in tokens, end-of-text included.
-    """
-
-    def __init__(self, tokenizer: str | Path, text_length: int):
-        self._tokenizer = PromptTokenizer(tokenizer)
-        # How many absorbent tokens there are is a matter of each method, and the prompts are of all.
-        self._most = text_length - max(text_length // 8, 1)
-
-    def __str__(self) -> str:
-        return f"at most {self._most} tokens of the text encoder"
-
-    def holds(self, prompt: str) -> bool:
-        return len(self._tokenizer.tokenise_text(prompt)) <= self._most
 
 
 # ------------------------------------------------------------------------------------------------------- loading
@@ -250,12 +221,6 @@ def pixel_inputs(vlm: Vlm, shown: Picture) -> dict[str, torch.Tensor]:
     return {pixels: shown.pixels.to(device), f"{shown.kind}_grid_thw": shown.grid.to(device)}
 
 
-def conversation(system: str, request: str, kind: str) -> list[dict]:
-    """The messages that show a picture under a system prompt, with a request."""
-    content = [{"type": kind}, {"type": "text", "text": request}]
-    return [{"role": "system", "content": system}, {"role": "user", "content": content}]
-
-
 @torch.no_grad()
 def see(vlm: Vlm, messages: list[dict], shown: Picture) -> Seen:
     """Runs the vision tower and the language model over the conversation, once for all answers to it."""
@@ -304,154 +269,3 @@ def _generation(vlm: Vlm, sampling: Sampling | None) -> GenerationConfig:
     else:
         config.update(do_sample=True, **vars(sampling))
     return config
-
-
-# -------------------------------------------------------------------------------------------- concepts and prompts
-
-
-def extract(vlm: Vlm, frames: np.ndarray, kind: str, fps: float | None = None) -> Phrases:
-    """The visual concepts the model names: frames uint8 [F, H, W, 3], kind `image` or `video`, fps of a clip.
-
-    Greedy. An answer that is not usable is shown to the model with what is wrong, and asked for once more; then
-    InputError shows both answers. A clip in which the model sees nothing move has no temporal phrases.
-    """
-    seen = see(vlm, concept_conversation(kind), picture(vlm, frames, kind, fps))
-    first = answer(vlm, seen)
-    try:
-        return parse_phrases(first, kind)
-    except InputError as problem:
-        refused = problem.problems
-    try:
-        return parse_phrases(answer(vlm, seen, turns=[(first, repair_request(refused))]), kind)
-    except InputError as problem:
-        title = f"'{vlm.name}' named no usable concepts, asked twice"
-        raise InputError(f"{title}; at first:", *refused, "then:", *problem.problems, BY_HAND) from None
-
-
-def concept_conversation(kind: str) -> list[dict]:
-    """The messages that ask for the concepts of an image or a video."""
-    return conversation(CONCEPT_SYSTEM[kind], f"Name the visual concepts of this {kind}.", kind)
-
-
-def repair_request(problems: Sequence[str]) -> str:
-    """What the model is told of its answer's problems (`parse_phrases`: the last is the answer, which it sees)."""
-    return f"That answer cannot be used: {'; '.join(problems[:-1])}. Answer again, with the JSON object alone."
-
-
-def keep_request(missing: Sequence[str]) -> str:
-    """What the model is told of the phrases that its prompt dropped."""
-    return f"Keep the words of each concept; these are not there: {'; '.join(missing)}. Write the prompt again."
-
-
-def diversify(
-    vlm: Vlm,
-    frames: np.ndarray,
-    kind: str,
-    phrases: Phrases,
-    fps: float | None = None,
-    count: int = 60,
-    sampling: Sampling = Sampling(),
-    seed: int = 100,
-    attempts: int = 3,
-    journal: Journal | None = None,
-    room: Room | None = None,
-) -> tuple[list[str], dict[str, int]]:
-    """`count` prompts for one picture or clip (frames uint8 [F, H, W, 3]), and the report on them.
-
-    Prompt i is sampled with seed + i. One that dropped a key phrase is asked for again, at most `attempts` times: the
-    model is shown its sentence and what it dropped, and answers with seed + i + k * RESEED the k-th time. If none keeps
-    all, the one that dropped fewest stays. One that is too long for the text encoder, as loops are, is asked for anew.
-    InputError if the model writes none that can be used. The journal has the first prompts if
-    a run was killed, and gets each further one; raises Stopped between two of them when it is told to stop.
-
-    The report counts prompts: `count`, `kept_first_try`, `kept` (all key phrases, in the end), and `reasked`, how often
-    the model was asked again.
-    """
-    required = _required(phrases, kind, room)
-    seen = see(vlm, prompt_conversation(phrases, kind), picture(vlm, frames, kind, fps))
-    journal = journal or Journal()
-    for i in _left(journal, count):
-        journal.append(_write(vlm, seen, required, sampling, seed + i, attempts, room))
-    return _reported(journal.entries)
-
-
-def diversify_frames(
-    vlm: Vlm,
-    frames: Sequence[np.ndarray],
-    phrases: Phrases,
-    sampling: Sampling = Sampling(),
-    seed: int = 100,
-    attempts: int = 3,
-    journal: Journal | None = None,
-    room: Room | None = None,
-) -> tuple[list[str], dict[str, int]]:
-    """One spatial prompt for each frame (uint8 [H, W, 3]), each shown alone as an image; the rest as `diversify`."""
-    required = _required(phrases, "image", room)
-    messages = prompt_conversation(phrases, "image")
-    journal = journal or Journal()
-    for i in _left(journal, len(frames)):
-        seen = see(vlm, messages, picture(vlm, frames[i][None], "image"))
-        journal.append(_write(vlm, seen, required, sampling, seed + i, attempts, room))
-    return _reported(journal.entries)
-
-
-def _left(journal: Journal, count: int) -> Iterator[int]:
-    """The numbers of the prompts that are not written yet."""
-    done = len(journal.entries)
-    if done:
-        log.info("going on with prompt %d of %d", done + 1, count)
-    return until_stopped(progress(range(done, count), "prompts", "prompt", initial=done, total=count))
-
-
-def prompt_conversation(phrases: Phrases, kind: str) -> list[dict]:
-    """The messages that ask for a prompt with these phrases."""
-    request = f"Spatial concepts: {'; '.join(phrases.spatial)}\n"
-    if kind == "video" and phrases.temporal:
-        request += f"Temporal concepts: {'; '.join(phrases.temporal)}\n"
-    return conversation(PROMPT_SYSTEM[kind], f"{request}Write the prompt.", kind)
-
-
-def _required(phrases: Phrases, kind: str, room: Room | None) -> tuple[str, ...]:
-    """The phrases that a prompt must keep. InputError if no prompt with all of them can be short enough."""
-    required = required_phrases(phrases, kind)
-    if room and not room.holds(" ".join(required)):
-        raise InputError(f"the {len(required)} phrases are longer than a prompt may be, {room}", BY_HAND)
-    return required
-
-
-def _write(
-    vlm: Vlm, seen: Seen, required: Sequence[str], sampling: Sampling, seed: int, attempts: int, room: Room | None
-) -> dict:
-    """One `prompt`, how many phrases it `dropped`, and how often it was `reasked`."""
-    best, turns = None, []
-    for again in range(attempts + SPARE + 1):
-        text = _one_line(answer(vlm, seen, sampling, seed + again * RESEED, turns))
-        missing = missing_phrases(text, required)
-        usable = text and (room is None or room.holds(text))
-        if usable and (best is None or len(missing) < best[1]):
-            best = text, len(missing)
-        if best and (not best[1] or again >= attempts):
-            return {"prompt": best[0], "dropped": best[1], "reasked": again}
-        turns = [(text, keep_request(missing))] if usable else []
-    raise InputError(
-        f"'{vlm.name}' wrote no prompt{f' of {room}' if room else ''}, asked {again + 1} times; the setting"
-        " prompts.writer: template writes prompts without it",
-        BY_HAND,
-    )
-
-
-def _one_line(text: str) -> str:
-    """The answer as one line of visible characters, without quotation marks around the whole."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    quoted = len(line) > 1 and line[0] + line[-1] in ('""', "''", "“”")
-    return line[1:-1].strip() if quoted else line
-
-
-def _reported(written: Sequence[dict]) -> tuple[list[str], dict[str, int]]:
-    report = {
-        "count": len(written),
-        "kept_first_try": sum(not one["dropped"] and not one["reasked"] for one in written),
-        "kept": sum(not one["dropped"] for one in written),
-        "reasked": sum(one["reasked"] for one in written),
-    }
-    return [one["prompt"] for one in written], report
