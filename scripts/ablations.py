@@ -4,7 +4,7 @@ Tells in one table what each ablation does to the validation loss. Settings: met
 each; kinds, of the concepts whose logs each method has.
 """
 
-from bico.methods.bico.method import paper
+from bico.methods.bico.switches import paper
 from bico.report.ablations import row, write_table
 from bico.runtime.command import parser, run, settings_argument
 

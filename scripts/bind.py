@@ -21,12 +21,13 @@ def main() -> None:
     add_compute_arguments(arguments, training=True, saves=True)
     given = arguments.parse_args()
 
-    from bico.methods.bico.train import Compute, train
+    from bico.methods.bico.train import BindSettings, Compute, train
+    from bico.settings.stage import read
 
     inputs = (given.latents, given.prompts, given.transformer, given.start_from)
     chosen = ("device", "offload", "gradient_checkpointing", "checkpoint_minutes")
     compute = Compute(**{name: getattr(given, name) for name in chosen})
-    train(given.settings, *inputs, given.output, given.log, compute)
+    train(read(BindSettings, given.settings), *inputs, given.output, given.log, compute)
 
 
 if __name__ == "__main__":

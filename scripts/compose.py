@@ -19,17 +19,18 @@ def main() -> None:
     add_compute_arguments(arguments, encodes=True)
     given = arguments.parse_args()
 
-    from bico.methods.bico.compose import compose
+    from bico.methods.bico.compose import ComposeSettings, compose
     from bico.models.devices import pick_device, pick_dtype
+    from bico.settings.stage import read
 
-    device = pick_device(given.device)
-    dtype = pick_dtype(given.settings.get("dtype", "auto"), device)
+    settings, device = read(ComposeSettings, given.settings), pick_device(given.device)
+    dtype = pick_dtype(settings.dtype, device)
     components = {
         "tokenizer": given.tokenizer,
         "text_encoder": given.text_encoder,
         "transformer": given.transformer,
     }
-    compose(given.settings, given.binders, components, given.output, device, dtype, given.offload, given.embeds)
+    compose(settings, given.binders, components, given.output, device, dtype, given.offload, given.embeds)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ Draws which noise levels the phases of both presets sample, with the sampler tha
 
 import torch
 
-from bico.methods.bico.method import PRESETS
 from bico.methods.bico.noise import draw_steps, phase_probabilities, training_sigmas
+from bico.methods.bico.switches import PRESETS
 from bico.report.plots import plot_noise
 from bico.runtime.command import parser, run
 

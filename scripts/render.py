@@ -19,12 +19,13 @@ def main() -> None:
     given = arguments.parse_args()
 
     from bico.models.devices import pick_device, pick_dtype
-    from bico.render.render import render
+    from bico.render.render import RenderSettings, render
+    from bico.settings.stage import read
 
-    device = pick_device(given.device)
-    dtypes = (pick_dtype(given.settings["dtype"], device), pick_dtype(given.settings["vae_dtype"], device))
+    settings, device = read(RenderSettings, given.settings), pick_device(given.device)
+    dtypes = (pick_dtype(settings.dtype, device), pick_dtype(settings.vae_dtype, device))
     files = (given.bound, given.transformer, given.vae, given.output, given.made)
-    render(given.settings, *files, device, dtypes, given.offload, given.checkpoint_minutes)
+    render(settings, *files, device, dtypes, given.offload, given.checkpoint_minutes)
 
 
 if __name__ == "__main__":

@@ -44,11 +44,9 @@ def _noting(problems: list[str]) -> Iterator[None]:
 
 
 def _taken(folder: str, methods: dict[str, dict], before: dict[str, dict]) -> Iterator[str]:
-    """Names of methods that stand for something else already; the very same method may be said twice."""
-    others = {name.casefold(): settings for name, settings in before.items()}
-    for name, settings in methods.items():
-        if name.casefold() in RESERVED or others.get(name.casefold(), settings) != settings:
-            yield f"{folder}: no method can be named {name}"
+    """Names of methods that stand for something else already."""
+    taken = {*RESERVED, *map(str.casefold, before)}
+    yield from (f"{folder}: no method can be named {name}" for name in methods if name.casefold() in taken)
 
 
 @dataclass(frozen=True)
@@ -96,11 +94,11 @@ class Plan:
         others, ablations = (read(load_methods, config.get(name), method) or {} for name in ("methods", "ablations"))
         strange = [name for name, settings in ablations.items() if settings["kind"] != DEFAULT]
         problems += [f"{config.get('ablations')}: {name} is of another kind than {DEFAULT}" for name in strange]
+        others = {name: settings for name, settings in others.items() if main.get(name) != settings}
         problems += _taken(config.get("methods"), others, main)
         problems += _taken(config.get("ablations"), ablations, main | others)
         if problems:
             raise InputError(*problems)
-        others = {name: settings for name, settings in others.items() if name not in main}
         methods = {name: make(name, settings) for name, settings in (main | others | ablations).items()}
         return cls(config, model, tables, Names("method", methods), tuple(others), tuple(ablations), runs_here)
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,24 @@ from bico.runtime.provenance import commit, file_digest, made_by
 from bico.runtime.runs import hold, until_stopped
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """One video of height x width pixels. steps: of sampling; shift: of the noise levels; fps: of the file; `dtype` and
+    `vae_dtype`: auto, float32 or bfloat16."""
+
+    seed: int
+    steps: int
+    shift: float
+    guidance_scale: float
+    height: int
+    width: int
+    frames: int
+    fps: float
+    dtype: str = "auto"
+    vae_dtype: str = "float32"
+    vae_tiling: bool = False
 
 
 def sampling_scheduler(steps: int, shift: float) -> FlowMatchEulerDiscreteScheduler:
@@ -52,13 +71,12 @@ def sample(
 
 
 def render(
-    settings: dict, bound_prompt: str | Path, transformer: str | Path, vae: str | Path, output: str | Path,
+    settings: RenderSettings, bound_prompt: str | Path, transformer: str | Path, vae: str | Path, output: str | Path,
     made: str | Path, device: torch.device, dtypes: tuple[torch.dtype, torch.dtype], offload: str = "none",
     checkpoint_minutes: float = 5.0,
 ) -> None:  # fmt: skip
     """Renders a bound prompt to `output`, an image when it ends in .png, and writes to `made` (JSON) what made it.
 
-    settings: `seed`, `steps`, `shift`, `guidance_scale`, `height`, `width`, `frames`, `fps`, and `vae_tiling` or not.
     transformer, vae: their folders, or the manifests of their weights. dtypes: of the two. The transformer is dropped
     before the VAE is loaded; latents are kept in the run's folder (see `bico.runtime.runs`), so a kill or a failed
     decoding loses little. The noise is drawn on the CPU: a seed means the same everywhere. Raises Stopped when it was
@@ -67,7 +85,7 @@ def render(
     folders = component_folder(transformer), component_folder(vae)
     prompt = read_header(bound_prompt) | {"sha256": file_digest(bound_prompt)}
     made_from = {
-        "settings": settings,
+        "settings": asdict(settings),
         "inputs": {"bound_prompt": prompt, "transformer": component_id(transformer), "vae": component_id(vae)},
         **made_by(__file__, "render", device.type, transformer=dtypes[0], vae=dtypes[1]),
     }
@@ -75,14 +93,14 @@ def render(
     with hold(made_from, output, made) as run:
         if run is None:
             return
-        latents = _Latents(run / "latents.safetensors", latent_shape(settings, vae), settings["seed"])
-        if latents.done < settings["steps"]:
+        latents = _Latents(run / "latents.safetensors", latent_shape(settings, vae), settings.seed)
+        if latents.done < settings.steps:
             _denoise(latents, settings, bound_prompt, transformer, device, dtypes[0], offload, checkpoint_minutes)
-        frames = decode_video(load_vae(vae, device, dtypes[1], settings.get("vae_tiling", False)), latents.value[0])
+        frames = decode_video(load_vae(vae, device, dtypes[1], settings.vae_tiling), latents.value[0])
         if Path(output).suffix == ".png":
             write_image(output, frames[0])
         else:
-            write_video(output, frames, settings["fps"])
+            write_video(output, frames, settings.fps)
         write_json(made, {"sha256": file_digest(output), "commit": commit(), **made_from})
 
 
@@ -109,15 +127,15 @@ class _Latents:
 
 
 def _denoise(
-    latents: _Latents, settings: dict, bound_prompt, transformer, device, dtype, offload: str, minutes: float
+    latents: _Latents, settings: RenderSettings, bound_prompt, transformer, device, dtype, offload: str, minutes: float
 ) -> None:
     """Takes the latents through the steps that are left; nothing else stays in memory."""
     prompt = load_bound_prompt(bound_prompt)
     model = BlockwiseTransformer(load_transformer(transformer, device, dtype, offload))
     contexts, negative = (context.to(device, dtype) for context in (prompt.contexts, prompt.negative))
-    steps = (settings["steps"], settings["shift"], settings["guidance_scale"], latents.done)
+    steps = (settings.steps, settings.shift, settings.guidance_scale, latents.done)
     denoising = sample(model, latents.value.to(device), contexts, negative, *steps)
-    bar = progress(denoising, "render", "step", initial=latents.done, total=settings["steps"])
+    bar = progress(denoising, "render", "step", initial=latents.done, total=settings.steps)
     for value in until_stopped(bar, latents.save, minutes):
         latents.put(value)
     latents.save()
@@ -125,9 +143,9 @@ def _denoise(
     release()
 
 
-def latent_shape(settings: dict, vae: str | Path) -> tuple[int, ...]:
+def latent_shape(settings: RenderSettings, vae: str | Path) -> tuple[int, ...]:
     """[1, C, F', H', W'] of a video of the settings' size, by the VAE alone: a transformer may take more channels."""
     config = AutoencoderKLWan.load_config(vae, local_files_only=True)
     temporal, spatial = vae_factors(config)
-    frames = (settings["frames"] - 1) // temporal + 1
-    return (1, config["z_dim"], frames, settings["height"] // spatial, settings["width"] // spatial)
+    frames = (settings.frames - 1) // temporal + 1
+    return (1, config["z_dim"], frames, settings.height // spatial, settings.width // spatial)

@@ -115,7 +115,10 @@ def _name(path: Path) -> str:
 
 @cache
 def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text("utf-8"), filename=str(path))
+    """A file's syntax tree, but for what only a type checker sees."""
+    tree = ast.parse(path.read_text("utf-8"), filename=str(path))
+    tree.body = [node for node in tree.body if getattr(getattr(node, "test", None), "id", "") != "TYPE_CHECKING"]
+    return tree
 
 
 @cache

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from bico.methods.bico.binder import BinderSpec, ConceptBinder
 from bico.methods.bico.binding import bind, training_prompt
 from bico.methods.bico.checkpoint import load_binder
-from bico.methods.bico.method import PRESETS
+from bico.methods.bico.switches import PRESETS
 from bico.models import wan
 from bico.models.denoiser import BlockwiseTransformer
 from bico.render.render import sample

@@ -13,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from bico import InputError
 from bico.methods.bico.checkpoint import load_binder
 from bico.methods.bico.noise import shift_sigma
-from bico.methods.bico.train import Compute, train
+from bico.methods.bico.train import BindSettings, Compute, train
 from bico.models.denoiser import BlockwiseTransformer
 from bico.models.wan import load_transformer, save_embeds
 from bico.plan.config import load_config
 from bico.report.plots import plot_training
 from bico.runtime.runs import forget
+from bico.settings.stage import read
 from tests import ROOT
 
 D, N = 96, 4  # of the embedded transformer
@@ -32,6 +33,7 @@ def settings(stage: int = 1, data: str = "frames", iterations: int = 8, method: 
     for name in ("iterations_images", "iterations_frames", "batch_size_frames", "batch_size_clips"):
         del config["training"][name]
     config["training"]["batch_size"] = batch_size
+    del config["method"]["kind"]
     return {
         "concept": "test", "stage": stage, "data": data, "training": config["training"], "method": config["method"],
         "shift": 5.0, "text_length": 64, "dtype": "float32",
@@ -61,7 +63,7 @@ def run(
     """Trains and returns the binder's tensors and the log."""
     files = (inputs / "latents.safetensors", inputs / f"{prompts}.safetensors", inputs / "transformer.json")
     outputs = (folder / "binder.safetensors", folder / "log.jsonl")
-    train(given, *files, start_from, *outputs, compute or Compute())
+    train(read(BindSettings, given), *files, start_from, *outputs, compute or Compute())
     log = [json.loads(line) for line in outputs[1].read_text().splitlines()]
     return load_file(outputs[0]), log
 
@@ -165,7 +167,7 @@ def validation_of(inputs, given: dict, start) -> list[float]:
     folder = json.loads((inputs / "transformer.json").read_text())["path"]
     cpu = torch.device("cpu")
     model = BlockwiseTransformer(load_transformer(folder, cpu, torch.float32))
-    prompts = inputs / "prompts.safetensors"
+    prompts, given = inputs / "prompts.safetensors", read(BindSettings, given)
     embeds = _read_prompts(given, prompts)
     media = _read_media(given, inputs / "latents.safetensors", prompts, embeds)
     examples = _load_examples(given, media, embeds, model, cpu)
@@ -244,7 +246,7 @@ def command(inputs, folder, given: dict) -> list[str]:
         "log": folder / "log.jsonl", "settings": json.dumps(given), "device": "cpu",
     }  # fmt: skip
     flat = [str(part) for name, value in arguments.items() for part in (f"--{name}", value)]
-    return [str(ROOT / "scripts" / "train.py"), *flat]
+    return [str(ROOT / "scripts" / "bind.py"), *flat]
 
 
 @pytest.mark.parametrize(
@@ -311,8 +313,8 @@ def test_prompts_that_leave_no_room_for_the_absorbent_tokens_are_named(inputs, a
 
     prompts, method = inputs / "spatial.safetensors", {"absorbent": absorbent}
     with pytest.raises(InputError, match=r"prompt \d of \d: 10 tokens with end-of-text, allowed: at most 9, beside"):
-        _read_prompts(settings(method=method | {"absorbent_tokens": tokens}), prompts)
-    assert _read_prompts(settings(method=method | {"absorbent_tokens": fits}), prompts)
+        _read_prompts(read(BindSettings, settings(method=method | {"absorbent_tokens": tokens})), prompts)
+    assert _read_prompts(read(BindSettings, settings(method=method | {"absorbent_tokens": fits})), prompts)
 
 
 def two_processes(inputs, folder, given: dict, **options) -> subprocess.Popen:

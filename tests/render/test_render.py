@@ -9,7 +9,7 @@ from bico import InputError, Stopped
 from bico.media.video import read_frames
 from bico.models.denoiser import BlockwiseTransformer
 from bico.render.bound_prompt import load_bound_prompt, save_bound_prompt
-from bico.render.render import render, sample
+from bico.render.render import RenderSettings, render, sample
 from bico.runtime.runs import forget
 
 CPU = torch.device("cpu")
@@ -30,7 +30,7 @@ def bound(tmp_path):
 def rendered(bound, embedded, output, **settings) -> np.ndarray:
     folders = (embedded / "transformer", embedded / "vae")
     made = output.with_name(f"{output.name}.json")
-    render(SETTINGS | settings, bound, *folders, output, made, CPU, (torch.float32, torch.float32))
+    render(RenderSettings(**SETTINGS | settings), bound, *folders, output, made, CPU, (torch.float32, torch.float32))
     return read_frames(output)
 
 
@@ -47,7 +47,8 @@ def test_another_file_is_no_bound_prompt(bound, embedded, tmp_path):
         with pytest.raises(InputError, match=f"{path.name}: not a bound prompt"):
             rendered(path, embedded, tmp_path / "a.png")
     with pytest.raises(InputError, match="no such manifest of weights"):
-        render(SETTINGS, bound, "a.json", "b.json", tmp_path / "a.png", tmp_path / "a.json", CPU, (torch.float32,) * 2)
+        settings, outputs = RenderSettings(**SETTINGS), (tmp_path / "a.png", tmp_path / "a.json")
+        render(settings, bound, "a.json", "b.json", *outputs, CPU, (torch.float32,) * 2)
 
 
 def test_a_seed_means_the_same_picture_and_another_seed_another(bound, embedded, tmp_path):

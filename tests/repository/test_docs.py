@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from bico.methods import kinds, schema_of
-from bico.methods.bico.method import PRESETS, Switches
+from bico.methods.bico.switches import PRESETS, Switches
 from bico.plan.tables import COMPOSITION_COLUMNS, CONCEPT_COLUMNS
 from tests import ROOT
 

@@ -15,15 +15,15 @@ from tests import ROOT
 SCRIPT = """
 import sys, torch
 from pathlib import Path
-from bico.methods.bico.compose import compose
+from bico.methods.bico.compose import ComposeSettings, compose
 from bico.plan.config import load_config
-from bico.render.render import render
+from bico.render.render import RenderSettings, render
 models, cpu, single = Path(sys.argv[1]), torch.device("cpu"), torch.float32
 parts = {name: models / name for name in ("tokenizer", "text_encoder", "transformer")}
-prompt = {"prompt": "[A dog](rex) in the snow.", "negative_prompt": "", "text_length": 64, "sources": [None]}
+prompt = ComposeSettings("[A dog](rex) in the snow.", negative_prompt="", text_length=64)
 compose(prompt, [sys.argv[2]], parts, "bound.safetensors", cpu, single)
-sizes = {"height": 32, "width": 48, "frames": 5, "fps": 15, "seed": 0, "steps": 2, "shift": 5.0, "guidance_scale": 4.0}
-render(sizes, "bound.safetensors", parts["transformer"], models / "vae", "dog.mp4", "dog.json", cpu, (single, single))
+video = RenderSettings(seed=0, steps=2, shift=5.0, guidance_scale=4.0, height=32, width=48, frames=5, fps=15)
+render(video, "bound.safetensors", parts["transformer"], models / "vae", "dog.mp4", "dog.json", cpu, (single, single))
 assert load_config({})["method"]["gate"] == "zero"
 """
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bico import InputError
 from bico.methods import kinds, schema_of
-from bico.methods.bico.method import PRESETS, Switches
+from bico.methods.bico.switches import PRESETS, Switches
 from bico.models.components import vae_factors
 from bico.plan import plan as pipeline
 from bico.plan.config import load_config, load_methods, readable

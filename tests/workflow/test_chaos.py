@@ -19,14 +19,14 @@ from safetensors.torch import load_file
 from tests.project import COMPOSITIONS, CONFIG, clean_environment, make_project, results, snakemake, succeed
 
 STAGES = (
-    "trim", "frames", "concepts", "prompts", "encode_latents", "encode_prompts", "train", "train again",
+    "trim", "frames", "concepts", "prompts", "encode_latents", "encode_prompts", "bind", "bind again",
     "plot_training", "compose", "render", "sheet", "page",
 )  # fmt: skip
 # What long work has saved, so that there is something to go on from, and what its log says when it does.
 SAVED = {
     "prompts": "concepts/*/.runs/*/*/prompts.jsonl",
-    "train": "bico/binders/*/.runs/stage1.safetensors/*/checkpoint.safetensors",
-    "train again": "bico/binders/*/.runs/stage2.safetensors/*/checkpoint.safetensors",
+    "bind": "bico/binders/*/.runs/stage1.safetensors/*/checkpoint.safetensors",
+    "bind again": "bico/binders/*/.runs/stage2.safetensors/*/checkpoint.safetensors",
     "render": "bico/compositions/*/.runs/*/*/latents.safetensors",
 }
 RESUMED = {
@@ -59,13 +59,14 @@ def running(group: int) -> set[str]:
         with contextlib.suppress(ProcessLookupError, FileNotFoundError):
             words = (process / "cmdline").read_bytes().decode().split("\0")
             scripts = {Path(word).stem for word in words if re.search(r"/scripts/\w+\.py$", word)}
-            stages |= {"train again" if "--start-from" in words else script for script in scripts}
+            goes_on = "--start-from" in words and not words[words.index("--start-from") + 1].startswith("--")
+            stages |= {f"{script} again" if goes_on else script for script in scripts}
     return stages
 
 
 def durations(folder: Path) -> dict[str, float]:
     """Seconds that the shortest job of each stage took."""
-    rules = {"bind_stage1": "train", "bind_stage2": "train again", "spatial_prompts": "prompts"}
+    rules = {"bind_stage1": "bind", "bind_stage2": "bind again", "spatial_prompts": "prompts"}
     taken = {}
     for path in (folder / "results" / "benchmarks").glob("*/*.tsv"):
         stage = rules.get(path.parent.name, path.parent.name)

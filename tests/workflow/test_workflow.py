@@ -128,20 +128,20 @@ def change_source(folder):
 
 
 def change_training_logic(folder):
-    edit(folder / "bico" / "train.py", "for k in range(1, 10)", "for k in range(1, 9)")
+    edit(folder / "bico/methods/bico/train.py", "for k in range(1, 10)", "for k in range(1, 9)")
 
 
 def change_checkpointing(folder):
-    edit(folder / "bico" / "runs.py", "time.sleep(0.5)", "time.sleep(0.7)")
+    edit(folder / "bico/runtime/runs.py", "time.sleep(0.5)", "time.sleep(0.7)")
 
 
 def change_comments(folder):
-    edit(folder / "bico" / "train.py", "    # -- setup\n", "    # -- another comment\n")
-    edit(folder / "bico" / "binder.py", '"""The binder: Eq. 2', '"""The binders: Eq. 2')
+    edit(folder / "bico/methods/bico/train.py", "    # -- setup\n", "    # -- another comment\n")
+    edit(folder / "bico/methods/bico/binder.py", '"""The binder: Eq. 2', '"""The binders: Eq. 2')
 
 
 def change_wording(folder):
-    edit(folder / "bico" / "wording.py", "English", "plain English")
+    edit(folder / "bico/prompts/instructions.py", "English", "plain English")
 
 
 def add_a_seed(folder):
@@ -255,17 +255,21 @@ def after(*changes):
 def say_the_same_in_other_words(folder):
     """Version, log lines, error and help texts."""
     edit(folder / "bico" / "__init__.py", '__version__ = "', '__version__ = "1')
-    edit(folder / "bico" / "train.py", 'log.info("resuming at step', 'log.info("going on at step')
-    edit(folder / "bico" / "train.py", "the gradient is {norm.item()}", "the norm of the gradient is {norm.item()}")
+    edit(folder / "bico/methods/bico/train.py", 'log.info("resuming at step', 'log.info("going on at step')
+    edit(
+        folder / "bico/methods/bico/train.py",
+        "the gradient is {norm.item()}",
+        "the norm of the gradient is {norm.item()}",
+    )
     edit(folder / "scripts" / "trim.py", 'help="', 'help="is ')
 
 
 def change_loss_plot(folder):
-    edit(folder / "bico" / "plots.py", 'xlabel="step", ylabel="gamma"', 'xlabel="steps", ylabel="gamma"')
+    edit(folder / "bico/report/plots.py", 'xlabel="step", ylabel="gamma"', 'xlabel="steps", ylabel="gamma"')
 
 
 def change_download(folder):
-    edit(folder / "bico" / "fetch.py", "max_workers=4", "max_workers=8")
+    edit(folder / "bico/weights/fetch.py", "max_workers=4", "max_workers=8")
 
 
 WRITTEN = {job for name in ("red", "slide") for job in (f"prompts:{name}", f"encode_prompts:{name}:prompts")}
@@ -401,7 +405,15 @@ def test_a_video_says_what_made_it(finished):
     assert bound["binders"][1]["inputs"]["latents"] == file_digest(
         finished / "results/concepts/slide/latents.safetensors"
     )
-    assert made["settings"]["steps"] == 2 and made["versions"]["diffusers"] and made["dtypes"] == ["float32", "float32"]
+    assert (
+        made["settings"]["steps"] == 2
+        and made["versions"]["diffusers"]
+        and made["dtypes"]
+        == {
+            "transformer": "float32",
+            "vae": "float32",
+        }
+    )
 
 
 def explained(folder: Path, result: str) -> str:

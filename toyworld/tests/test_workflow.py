@@ -31,11 +31,10 @@ if "--output" in given:
 def run(tmp_path_factory) -> Path:
     """A copy of the workflow, run to its end."""
     folder = tmp_path_factory.mktemp("world")
-    for name in ("workflow", "bico"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    (folder / "scripts").mkdir()
-    for name in ("world_train", "world_evaluate", "world_publish"):
-        (folder / "scripts" / f"{name}.py").write_text(WRITES)
+    for name in ("bico", "toyworld"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "tests"))
+    for name in ("train", "evaluate", "publish"):
+        (folder / "toyworld" / "scripts" / f"{name}.py").write_text(WRITES)
     succeed(folder, "--snakefile", "toyworld/workflow/Snakefile")
     return folder
 
@@ -66,10 +65,10 @@ def test_settings_train_their_model_and_what_is_made_with_it(finished):
 
 def test_another_count_or_oracle_only_evaluates(finished):
     assert planned(finished, count=7) == EVALUATED
-    edit(finished / "bico" / "world" / "oracle.py", "import numpy as np\n", "import numpy as np\n\nANOTHER = 1\n")
+    edit(finished / "toyworld" / "oracle.py", "import numpy as np\n", "import numpy as np\n\nANOTHER = 1\n")
     assert planned(finished) == EVALUATED
 
 
 def test_the_code_of_training_trains_anew(finished):
-    edit(finished / "bico" / "world" / "learning.py", "_LOG_EVERY = 20", "_LOG_EVERY = 10")
+    edit(finished / "toyworld" / "learning.py", "_LOG_EVERY = 20", "_LOG_EVERY = 10")
     assert planned(finished) == EVERYTHING

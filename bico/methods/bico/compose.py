@@ -1,7 +1,7 @@
 """Composing: a prompt whose words know their sources, into what each block attends to; once a prompt."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -17,36 +17,48 @@ from bico.runtime.provenance import file_digest, made_by
 from bico.text.grammar import Piece, parse
 
 
+@dataclass(frozen=True)
+class ComposeSettings:
+    """One prompt of at most `text_length` tokens. bound: false lets no word pass through a binder; sources: the number
+    of each binder in a released file of several; dtype: auto, float32 or bfloat16."""
+
+    prompt: str
+    negative_prompt: str
+    text_length: int
+    sources: tuple[int | None, ...] | None = None
+    bound: bool = True
+    dtype: str = "auto"
+
+
 @torch.no_grad()
 def compose(
-    settings: dict, binders: Sequence[str | Path], components: Mapping[str, str | Path], output: str | Path,
+    settings: ComposeSettings, binders: Sequence[str | Path], components: Mapping[str, str | Path], output: str | Path,
     device: torch.device, dtype: torch.dtype, offload: str = "none", waiting: str | Path | None = None,
 ) -> None:  # fmt: skip
     """Encodes a composition's prompt and negative prompt in one pass each, binds the prompt, writes both.
 
-    settings: `prompt`, `negative_prompt`, `text_length`, `bound` (false: no word is), and `sources`, the
-    number of each binder in a released file of several. binders: a file for each linked concept, in the order of the
+    binders: a file for each linked concept, in the order of the
     prompt. components: `tokenizer`, `text_encoder`, `transformer` (only its text projection is loaded), each its folder
     or the manifest of its weights. waiting: where the jobs of a run leave embeds for each other (see
     `bico.encode.embeds`). The text encoder is dropped before the binders are loaded. Raises InputError.
     """
-    transformer, length = component_folder(components["transformer"]), settings["text_length"]
+    transformer, length = component_folder(components["transformer"]), settings.text_length
     placed = (length, device, dtype, offload, waiting)
     encoder = TextEncoder(components["tokenizer"], components["text_encoder"], *placed)
-    pieces = parse(settings["prompt"])
-    if not settings.get("bound", True):
+    pieces = parse(settings.prompt)
+    if not settings.bound:
         pieces = [Piece(piece.text) for piece in pieces]
     tokens = encoder.words.tokenise(pieces)
-    negative = encoder.words.tokenise_text(settings["negative_prompt"])
+    negative = encoder.words.tokenise_text(settings.negative_prompt)
     if len(binders) != len(tokens.concepts):
         concepts = ", ".join(tokens.concepts) or "none"
-        raise InputError(f"'{settings['prompt']}' links {concepts}; found {len(binders)} binders, each concept has one")
+        raise InputError(f"'{settings.prompt}' links {concepts}; found {len(binders)} binders, each concept has one")
 
     embeds = [embeds for (embeds,) in encoder.encode([[tokens.ids], [negative.ids]])]
     project = load_text_projection(transformer, device, dtype)
     prompts = project(pad_embeds(embeds, length).to(device, dtype)).float()
     dim, blocks = transformer_shape(transformer)
-    sources = settings.get("sources", [None] * len(binders))
+    sources = settings.sources or [None] * len(binders)
     read = [load_binder(path, dim, blocks, source) for path, source in zip(binders, sources, strict=True)]
     loaded = [binder.to(device) for binder, _ in read]
     owner, scale = torch.zeros(1, length, dtype=torch.long), torch.ones(1, length)
@@ -55,7 +67,7 @@ def compose(
 
     rows = owner[0].nonzero().squeeze(1)
     header = {
-        **settings,
+        **asdict(settings),
         "pieces": [asdict(piece) for piece in pieces],
         "tokens": tokens.words,
         "owner": [tokens.concepts[k - 1] if k else None for k in tokens.owner],

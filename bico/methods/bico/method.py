@@ -1,60 +1,15 @@
-"""BiCo as the plan sees it: its switches, its stages of training, and which files they make."""
+"""BiCo as the plan sees it: its stages of training, and which files they make."""
 
 import dataclasses
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bico import InputError
 from bico.methods import Method
+from bico.methods.bico.switches import PRESETS
 
 if TYPE_CHECKING:
     from bico.plan.plan import Plan
     from bico.plan.tables import Concept
-
-
-@dataclass(frozen=True)
-class Switches:
-    """What schema.yaml says of each: what it means, in the paper and in the release."""
-
-    gate: str = "zero"
-    gate_weighs: str = "temporal"
-    temporal_start: str = "perturbed"
-    phase1_noise: str = "inverted"
-    phase2_noise: str = "uniform"
-    phase1_length: float = 0.4
-    phase1_block_binders: str = "frozen"
-    alpha: float = 0.875
-    beta: float = 0.875
-    loss_weight: str = "none"
-    warmup_steps: int = 0
-    absorbent: str = "appended"
-    absorbent_tokens: int = 1
-    per_block: bool = True
-    inner_width: int = 0
-    diversified: bool = True
-    temporal_stage: bool = True
-
-
-PRESETS = {
-    "paper": Switches(),
-    "released": Switches(
-        gate="softmax",
-        gate_weighs="spatial",
-        temporal_start="random",
-        phase1_noise="reversed",
-        phase2_noise="remainder",
-        phase1_block_binders="bypassed",
-        beta=0.8,
-        loss_weight="bell",
-        warmup_steps=5,
-        absorbent="end_of_text",
-    ),
-}
-
-
-def paper() -> dict:
-    """The paper's switches."""
-    return dataclasses.asdict(PRESETS["paper"])
 
 
 class BiCo(Method):

@@ -12,7 +12,7 @@ import signal
 import sys
 import time
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from bico.methods.bico.checkpoint import load_binder, save_binder
 from bico.methods.bico.memory import require_memory, training_need
 from bico.methods.bico.noise import draw_steps, loss_weights, phase_probabilities, shift_sigma, training_sigmas
 from bico.methods.bico.optimizer import AdamW
+from bico.methods.bico.switches import Switches
 from bico.models.components import component_digest, component_folder, component_id
 from bico.models.denoiser import BlockwiseTransformer
 from bico.models.devices import pick_device, pick_dtype
@@ -50,6 +51,33 @@ log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
 _ADVICE = "; try a lower training.learning_rate, or compute.dtype: float32"
 QUANTILES = tuple(k / 10 for k in range(1, 10))
+
+
+@dataclass(frozen=True)
+class Training:
+    """AdamW's. batch_size: examples per step; validations: how often the validation loss is measured."""
+
+    iterations: int
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    validations: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class BindSettings:
+    """One stage of a concept's training. data: `frames`, each alone, or the whole `clip`; shift: of the noise levels;
+    text_length: tokens of a prompt, end-of-text included; dtype: auto, float32 or bfloat16."""
+
+    concept: str
+    stage: int
+    data: str
+    training: Training
+    shift: float
+    text_length: int
+    method: Switches = field(default_factory=Switches)
+    dtype: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -88,14 +116,14 @@ class Examples:
 
 
 def train(
-    settings: dict, latents: str | Path, prompts: str | Path, transformer: str | Path, start_from: str | Path | None,
-    output: str | Path, log_file: str | Path, compute: Compute = Compute(),
+    settings: BindSettings, latents: str | Path, prompts: str | Path, transformer: str | Path,
+    start_from: str | Path | None, output: str | Path, log_file: str | Path, compute: Compute = Compute(),
 ) -> None:  # fmt: skip
     """Trains a stage and writes the binder and its JSONL log.
 
-    settings: as `bico.plan.plan.Plan.train_settings` gives them. transformer: its folder, or the manifest of its
-    weights. start_from: stage 1's binder, for stage 2. Checkpoints lie in the run's folder (see `bico.runtime.runs`),
-    whose fingerprint is of settings, inputs, code, versions and precision.
+    transformer: its folder, or the manifest of its weights. start_from: stage 1's binder, for stage 2. Checkpoints lie
+    in the run's folder (see `bico.runtime.runs`), whose fingerprint is of settings, inputs, code, versions and
+    precision.
     Supports: resuming after a kill, on a CPU to the same bits; several processes under `accelerate launch` (the batch
     is split, so the examples, the optimiser steps and the effective batch stay the same). Raises InputError, and
     Stopped when it was told to stop and has saved a checkpoint.
@@ -111,9 +139,9 @@ def train(
     if several:
         _end_with_launcher()
     device = accelerator.device if several else pick_device(compute.device)
-    dtype = pick_dtype(settings["dtype"], device)
+    dtype = pick_dtype(settings.dtype, device)
     is_main = accelerator.is_main_process
-    made_from = {"settings": settings, "inputs": hashes, "model": component_digest(transformer)}
+    made_from = {"settings": asdict(settings), "inputs": hashes, "model": component_digest(transformer)}
     made_from |= made_by(__file__, "bind", device.type, transformer=dtype)
     with hold(made_from, output, log_file) if is_main else nullcontext() as run:
         (run,) = broadcast_object_list([run])
@@ -124,7 +152,7 @@ def train(
         spec, recomputes = _spec(settings, folder), compute.checkpoints_gradients(device)
         need = training_need(
             transformer_config(folder), transformer_bytes(folder, dtype), spec, media.shape, len(embeds),
-            settings["text_length"], settings["training"]["batch_size"] // accelerator.num_processes, dtype.itemsize,
+            settings.text_length, settings.training.batch_size // accelerator.num_processes, dtype.itemsize,
             recomputes,
         )  # fmt: skip
         if accelerator.is_local_main_process:
@@ -145,7 +173,7 @@ def train(
             journal.append({"step": 0, "validation_base": stage.validation_loss(bound=False)})
         if first == 0:
             journal.append({"step": 0, "validation": stage.validation_loss()})
-        name, quiet = f"{settings['concept']} stage {settings['stage']}", not accelerator.is_local_main_process
+        name, quiet = f"{settings.concept} stage {settings.stage}", not accelerator.is_local_main_process
         bar = progress(range(first, stage.steps), name, "step", initial=first, total=stage.steps, disable=quiet)
         for step in until_stopped(bar, partial(stage.checkpoint, run), compute.checkpoint_minutes, stage.any_process):
             journal.append({"step": step, **stage.step(step)})
@@ -156,29 +184,29 @@ def train(
         if is_main:
             stage.require_finite()
             write_text(log_file, str(journal))
-            of = {"concept": settings["concept"], "stage": settings["stage"], "model": component_id(transformer)}
+            of = {"concept": settings.concept, "stage": settings.stage, "model": component_id(transformer)}
             save_binder(output, binder, {**made_from, **of})
 
 
 class _Stage:
     """The state of a run, and one step of it."""
 
-    def __init__(self, settings: dict, model, examples: Examples, binder: ConceptBinder, accelerator, device):
-        self.method, training = settings["method"], settings["training"]
+    def __init__(self, settings: BindSettings, model, examples: Examples, binder: ConceptBinder, accelerator, device):
+        self.method, training = settings.method, settings.training
         self.model, self.examples, self.binder = model, examples, binder
-        self.accelerator, self.device, self.seed = accelerator, device, training["seed"]
-        self.learning_rate, self.warmup = training["learning_rate"], self.method["warmup_steps"]
-        self.steps, self.shift, self.done = training["iterations"], settings["shift"], 0
-        self.batch = training["batch_size"]
+        self.accelerator, self.device, self.seed = accelerator, device, training.seed
+        self.learning_rate, self.warmup = training.learning_rate, self.method.warmup_steps
+        self.steps, self.shift, self.done = training.iterations, settings.shift, 0
+        self.batch = training.batch_size
         if self.batch % accelerator.num_processes:
             raise InputError(f"a batch of {self.batch} cannot be split over {accelerator.num_processes} processes")
-        self.phase1_steps = round(self.method["phase1_length"] * self.steps)
-        self.every = max(1, self.steps // training["validations"])
+        self.phase1_steps = round(self.method.phase1_length * self.steps)
+        self.every = max(1, self.steps // training.validations)
         self.sigmas = training_sigmas(self.shift)
-        self.weights = loss_weights(self.method["loss_weight"], self.sigmas)
-        alpha, beta = self.method["alpha"], self.method["beta"]
-        self.draws = [phase_probabilities(self.method[f"phase{k}_noise"], alpha, beta) for k in (1, 2)]
-        self.optimizer = AdamW(binder.parameters(), lr=self.learning_rate, weight_decay=training["weight_decay"])
+        self.weights = loss_weights(self.method.loss_weight, self.sigmas)
+        alpha, beta = self.method.alpha, self.method.beta
+        self.draws = [phase_probabilities(getattr(self.method, f"phase{k}_noise"), alpha, beta) for k in (1, 2)]
+        self.optimizer = AdamW(binder.parameters(), lr=self.learning_rate, weight_decay=training.weight_decay)
 
     def step(self, step: int) -> dict:
         """One optimiser step; returns what the log keeps of it."""
@@ -279,8 +307,8 @@ class _Stage:
         return state
 
     def _contexts(self, prompts: torch.Tensor, lengths: torch.Tensor, phase: int) -> torch.Tensor:
-        p, owner = training_prompt(prompts, lengths, self.binder.absorbent, self.method["absorbent"])
-        bypassed = phase == 1 and self.method["phase1_block_binders"] == "bypassed"
+        p, owner = training_prompt(prompts, lengths, self.binder.absorbent, self.method.absorbent)
+        bypassed = phase == 1 and self.method.phase1_block_binders == "bypassed"
         return bind(p, owner, [self.binder], self.model.blocks, per_block=not bypassed)
 
     def _squared_error(self, x_0, noise, sigma: torch.Tensor, contexts: torch.Tensor) -> torch.Tensor:
@@ -301,14 +329,14 @@ def _finished(entry: dict) -> int:
     return entry["step"] + ("loss" in entry)
 
 
-def _read_prompts(settings: dict, prompts: str | Path) -> list[torch.Tensor]:
+def _read_prompts(settings: BindSettings, prompts: str | Path) -> list[torch.Tensor]:
     """The embeds of the prompts. InputError names those that leave no room for the absorbent tokens."""
-    embeds, method = load_embeds(prompts), settings["method"]
-    extra = {"none": 0, "appended": method["absorbent_tokens"], "end_of_text": method["absorbent_tokens"] - 1}
-    most = settings["text_length"] - extra[method["absorbent"]]
+    embeds, method = load_embeds(prompts), settings.method
+    extra = {"none": 0, "appended": method.absorbent_tokens, "end_of_text": method.absorbent_tokens - 1}
+    most = settings.text_length - extra[method.absorbent]
     long = [
         f"{prompts}, prompt {number} of {len(embeds)}: {len(prompt)} tokens with end-of-text, allowed: at most {most},"
-        f" beside absorbent ones in {settings['text_length']}"
+        f" beside absorbent ones in {settings.text_length}"
         for number, prompt in enumerate(embeds, start=1)
         if len(prompt) > most
     ]
@@ -317,9 +345,9 @@ def _read_prompts(settings: dict, prompts: str | Path) -> list[torch.Tensor]:
     return embeds
 
 
-def _read_media(settings: dict, latents, prompts, embeds) -> torch.Tensor:
+def _read_media(settings: BindSettings, latents, prompts, embeds) -> torch.Tensor:
     """The latents that are trained on, [M, C, F, H, W]."""
-    which = "frames" if settings["data"] == "frames" else "clip"
+    which = "frames" if settings.data == "frames" else "clip"
     tensor = load_tensors(latents, which)[which]
     media = tensor if which == "frames" else tensor[None]
     if len(media) not in (1, len(embeds)):
@@ -327,39 +355,41 @@ def _read_media(settings: dict, latents, prompts, embeds) -> torch.Tensor:
     return media
 
 
-def _load_examples(settings: dict, media: torch.Tensor, embeds, model: BlockwiseTransformer, device) -> Examples:
-    length, method = settings["text_length"], settings["method"]
+def _load_examples(
+    settings: BindSettings, media: torch.Tensor, embeds, model: BlockwiseTransformer, device
+) -> Examples:
+    length, method = settings.text_length, settings.method
     with torch.no_grad():
         dtype = next(model.project_text.parameters()).dtype
         p = torch.cat([model.project(pad_embeds([e.to(device, dtype)], length)).float() for e in embeds])
     pairs = tuple((i % len(media), i) for i in range(len(embeds)))
-    trained_on = pairs if method["diversified"] else tuple(dict.fromkeys((i, 0) for i, _ in pairs))
+    trained_on = pairs if method.diversified else tuple(dict.fromkeys((i, 0) for i, _ in pairs))
     return Examples(media.to(device), p, torch.tensor([len(e) for e in embeds]), trained_on, pairs)
 
 
-def _spec(settings: dict, transformer) -> BinderSpec:
-    method, (dim, blocks) = settings["method"], transformer_shape(transformer)
-    absorbent = 0 if method["absorbent"] == "none" else method["absorbent_tokens"]
-    dual = settings["stage"] == 2
-    gate = {"gate": method["gate"], "gate_weighs": method["gate_weighs"]} if dual else {}
-    return BinderSpec(dim, blocks, dual, absorbent, method["per_block"], **gate, inner=method["inner_width"])
+def _spec(settings: BindSettings, transformer) -> BinderSpec:
+    method, (dim, blocks) = settings.method, transformer_shape(transformer)
+    absorbent = 0 if method.absorbent == "none" else method.absorbent_tokens
+    dual = settings.stage == 2
+    gate = {"gate": method.gate, "gate_weighs": method.gate_weighs} if dual else {}
+    return BinderSpec(dim, blocks, dual, absorbent, method.per_block, **gate, inner=method.inner_width)
 
 
-def _new_binder(settings: dict, examples: Examples, spec: BinderSpec, start_from) -> ConceptBinder:
+def _new_binder(settings: BindSettings, examples: Examples, spec: BinderSpec, start_from) -> ConceptBinder:
     """The binder at step 0. An absorbent token starts as what it replaces in the first prompt: padding is the same in
     all of them, so with `appended` training begins at the base model."""
-    method = settings["method"]
-    torch.manual_seed(settings["training"]["seed"])
+    method = settings.method
+    torch.manual_seed(settings.training.seed)
     binder = ConceptBinder(spec)
     if spec.dual:
-        generator = _generator(settings["training"]["seed"], 4, 0)
+        generator = _generator(settings.training.seed, 4, 0)
         stage1, _ = load_binder(start_from, spec.dim, spec.blocks)
         same = ("inner_width", "absorbent", "per_block")
         if differing := [name for name in same if getattr(stage1.spec, name) != getattr(spec, name)]:
             raise InputError(f"{start_from}: trained with other switches than stage 2: {', '.join(differing)}")
-        binder.start_from(stage1, method["temporal_start"], generator)
+        binder.start_from(stage1, method.temporal_start, generator)
     elif spec.absorbent:
-        first = int(examples.lengths[0]) - (method["absorbent"] == "end_of_text")
+        first = int(examples.lengths[0]) - (method.absorbent == "end_of_text")
         binder.absorbent.data.copy_(examples.prompts[0, first : first + spec.absorbent])
     return binder
 
