@@ -25,12 +25,13 @@ from bico import InputError
 from bico.prompts.answers import BY_HAND, parse_phrases
 from bico.prompts.instructions import CONCEPT_SYSTEM, PROMPT_SYSTEM
 from bico.prompts.writers.chat_template import PADS, picture_template, read_json
-from bico.runtime.command import progress
+from bico.runtime.command import default_settings, progress
 from bico.runtime.runs import Journal, until_stopped
 from bico.text.phrases import Phrases, missing_phrases, required_phrases
 from bico.text.tokens import PromptTokenizer
 
 log = logging.getLogger(__name__)
+DEFAULTS = default_settings("prompts")
 CONCEPT_TOKENS = 512  # the longest list of concepts
 SPARE = 8  # attempts more for a prompt of which there is none yet: none is usable once in a while, rarely twice
 RESEED = 1_000_000  # between the seeds of one prompt's attempts: far more than the prompts of any clip
@@ -38,12 +39,12 @@ RESEED = 1_000_000  # between the seeds of one prompt's attempts: far more than 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How prompts are sampled; the paper's values."""
+    """How prompts are sampled; the defaults are the paper's values."""
 
-    temperature: float = 0.7
-    top_k: int = 50
-    top_p: float = 0.95
-    max_new_tokens: int = 512
+    temperature: float = DEFAULTS["temperature"]
+    top_k: int = DEFAULTS["top_k"]
+    top_p: float = DEFAULTS["top_p"]
+    max_new_tokens: int = DEFAULTS["max_new_tokens"]
 
 
 @dataclass(frozen=True)
@@ -349,10 +350,10 @@ def diversify(
     kind: str,
     phrases: Phrases,
     fps: float | None = None,
-    count: int = 60,
+    count: int = DEFAULTS["count"],
     sampling: Sampling = Sampling(),
-    seed: int = 100,
-    attempts: int = 3,
+    seed: int = DEFAULTS["seed"],
+    attempts: int = DEFAULTS["attempts"],
     journal: Journal | None = None,
     room: Room | None = None,
 ) -> tuple[list[str], dict[str, int]]:
@@ -380,8 +381,8 @@ def diversify_frames(
     frames: Sequence[np.ndarray],
     phrases: Phrases,
     sampling: Sampling = Sampling(),
-    seed: int = 100,
-    attempts: int = 3,
+    seed: int = DEFAULTS["seed"],
+    attempts: int = DEFAULTS["attempts"],
     journal: Journal | None = None,
     room: Room | None = None,
 ) -> tuple[list[str], dict[str, int]]:
