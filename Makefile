@@ -52,7 +52,7 @@ world-ablations: weights
 lint: setup
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) snakefmt --check workflow
+	$(RUN) snakefmt --check workflow toyworld/workflow
 	$(RUN) snakemake --lint
 
 # A core for each worker: torch's own threads beside them wait for each other.
