@@ -70,8 +70,8 @@ class Plan:
     ) -> "Plan":
         """If `thorough`, the media and the model's own files are asked too, as the main process does once. runs_here:
         the jobs run on this very machine. files: those that `config` was read from, which are asked for what a reading
-        of YAML passes over. Raises InputError with all problems of the configuration, the model file, the manifests and
-        the ablations, as far as what is wrong in one lets the others be found."""
+        of YAML passes over. Raises InputError with all problems of the configuration, the model file, the tables and
+        the methods, as far as what is wrong in one lets the others be found."""
         problems: list[str] = []
 
         def read(load, *arguments):
