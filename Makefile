@@ -1,4 +1,4 @@
-# The two commands of a fresh machine: `make demo` runs the example manifest, `make test` passes the tests. Both set up
+# The two commands of a fresh machine: `make demo` runs the example, `make test` lint and tests. Both set up
 # .venv when it is missing or older than pyproject.toml. PYTHON and CORES may be set: make demo CORES=8
 PYTHON ?= python3
 CORES ?= 2
@@ -28,8 +28,8 @@ demo-short: weights
 	$(RUN) snakemake --cores $(CORES) --configfile config/short.yaml
 	@echo "Open results/short/bico/index.html"
 
-# The models of the embedded world, from nothing: hours on two cores, minutes on a GPU. With MINUTES=150 each piece of
-# training ends after so long, and the same command goes on. WORLD=toyworld/config/gpu.yaml is the recipe for a GPU.
+# The models of the toy world, from scratch: hours on two cores, minutes on a GPU. With MINUTES=150 each piece of
+# training ends after that time, and the same command continues it. WORLD=toyworld/config/gpu.yaml is the recipe for a GPU.
 MINUTES ?= inf
 WORLD ?=
 world: setup
@@ -52,7 +52,7 @@ world-ablations: weights
 lint: setup
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
-	$(RUN) snakefmt --check workflow
+	$(RUN) snakefmt --check workflow toyworld/workflow
 	$(RUN) snakemake --lint
 
 # A core for each worker: torch's own threads beside them wait for each other.

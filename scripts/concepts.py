@@ -1,7 +1,8 @@
 """python scripts/concepts.py --clip boat.mp4 --output boat.json --vlm Qwen2.5-VL-7B-Instruct
 
 Names the visual concepts of a video or an image. Settings: spatial, temporal, dtype. Phrases given there (from the
-manifest) are written as they are and no model is loaded: --settings '{"spatial": ["red boat"], "temporal": ["sails"]}'.
+concept table) are written as they are and no model is loaded:
+--settings '{"spatial": ["red boat"], "temporal": ["sails"]}'.
 """
 
 import argparse
@@ -21,8 +22,8 @@ def main() -> None:
     add_compute_arguments(arguments)
     given = arguments.parse_args()
     kind = media_kind(given.clip)
-    if manifest := {name: given.settings[name] for name in ("spatial", "temporal") if given.settings.get(name)}:
-        phrases, source = check_phrases(manifest, kind), "manifest"
+    if by_hand := {name: given.settings[name] for name in ("spatial", "temporal") if given.settings.get(name)}:
+        phrases, source = check_phrases(by_hand, kind), "manifest"
     elif given.vlm:
         phrases, source = named_by_model(given, kind)
     else:

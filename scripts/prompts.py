@@ -7,7 +7,8 @@ phrases. Settings: writer, count, seed, temperature, top_k, top_p, max_new_token
 """
 
 from bico.prompts.diversify import SETTINGS, write_training_prompts
-from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
+from bico.prompts.writers import WITHOUT_MODEL
+from bico.runtime.command import add_compute_arguments, default_settings, parser, run, settings_argument
 
 
 def main() -> None:
@@ -24,11 +25,12 @@ def main() -> None:
     arguments.add_argument("--tokenizer", nargs="?", help="the text encoder's: no prompt is longer than text_length")
     add_compute_arguments(arguments)
     given = arguments.parse_args()
-    settings = {"writer": "vlm", "count": 60} | given.settings
+    settings = default_settings("prompts") | given.settings
     if unknown := settings.keys() - set(SETTINGS):
         arguments.error(f"--settings has {', '.join(sorted(unknown))}; allowed: {', '.join(SETTINGS)}")
-    if settings["writer"] not in ("vlm", "template") or (settings["writer"] == "vlm" and not given.vlm):
-        arguments.error(f"the writer is {settings['writer']!r}; allowed: template, or vlm with --vlm")
+    if settings["writer"] not in (*WITHOUT_MODEL, "vlm") or (settings["writer"] == "vlm" and not given.vlm):
+        allowed = ", ".join(WITHOUT_MODEL)
+        arguments.error(f"the writer is {settings['writer']!r}; allowed: {allowed}, or vlm with --vlm")
     if given.tokenizer and "text_length" not in settings:
         arguments.error("--settings has no text_length, which --tokenizer needs")
     compute = {"device": given.device, "offload": given.offload}

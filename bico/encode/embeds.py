@@ -22,7 +22,7 @@ from torch import nn
 
 from bico import InputError
 from bico.models.components import component_folder, component_id
-from bico.models.wan import encode_tokens, load_embeds, load_text_encoder, release, save_embeds
+from bico.models.wan import encode_tokens, free_memory, load_embeds, load_text_encoder, save_embeds
 from bico.prompts.table import numbered_prompts
 from bico.runtime.command import progress
 from bico.runtime.files import write_text
@@ -102,7 +102,7 @@ class TextEncoder:
             with contextlib.suppress(InputError, OSError):  # no room for what is only a help
                 self._encode_for_others(model, done)
         del model
-        release()
+        free_memory()
         return embeds
 
     def _encode(self, model: nn.Module, batch: Sequence[Ids]) -> list[torch.Tensor]:

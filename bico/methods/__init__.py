@@ -10,7 +10,6 @@ Snakemake plans with it.
 """
 
 import importlib
-import pkgutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -60,7 +59,7 @@ class Method:
 @cache
 def kinds() -> dict[str, type[Method]]:
     """The methods that there are, by their `kind`."""
-    names = sorted(module.name for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    names = sorted(path.parent.name for path in Path(__path__[0]).glob("*/method.py"))
     modules = {name: importlib.import_module(f"{__name__}.{name}.method") for name in names}
     return {name: next(_methods_of(module)) for name, module in modules.items()}
 

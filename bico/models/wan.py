@@ -108,7 +108,7 @@ def transformer_shape(folder: str | Path) -> tuple[int, int]:
     return config["num_attention_heads"] * config["attention_head_dim"], config["num_layers"]
 
 
-def release() -> None:
+def free_memory() -> None:
     """Gives the memory of dropped models back."""
     gc.collect()
     if torch.cuda.is_available():

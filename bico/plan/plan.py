@@ -68,8 +68,8 @@ class Plan:
     ) -> "Plan":
         """If `thorough`, the media and the model's own files are asked too, as the main process does once. runs_here:
         the jobs run on this very machine. files: those that `config` was read from, which are asked for what a reading
-        of YAML passes over. Raises InputError with all problems of the configuration, the model file, the manifests and
-        the ablations, as far as what is wrong in one lets the others be found."""
+        of YAML passes over. Raises InputError with all problems of the configuration, the model file, the tables and
+        the methods, as far as what is wrong in one lets the others be found."""
         problems: list[str] = []
 
         def read(load, *arguments):
@@ -146,8 +146,8 @@ class Plan:
     def needs_vlm(self) -> bool:
         if not self.main.training_prompts(self):
             return False
-        by_template = self.config["prompts"]["writer"] == "template"
-        return any(not by_template or not concept.spatial for concept in self.trained())
+        writes = self.config["prompts"]["writer"] == "vlm"
+        return any(writes or not concept.spatial for concept in self.trained())
 
     def compute(self) -> dict:
         """How scripts use the machine; a change of it is no cause to run again."""
@@ -260,7 +260,7 @@ class Plan:
     def prompts_settings(self, of_frames: bool = False) -> dict:
         """of_frames: of the spatial prompts, one for each frame whatever `count` is."""
         prompts = {name: value for name, value in self.config["prompts"].items() if not (of_frames and name == "count")}
-        if prompts["writer"] == "template":
+        if prompts["writer"] != "vlm":
             return {name: prompts[name] for name in ("writer", "count", "seed") if name in prompts}
         return prompts | {"dtype": self.config["compute"]["dtype"], "text_length": self.model.text_length}
 

@@ -1,4 +1,4 @@
-"""The two manifests, config/concepts.csv and config/compositions.csv, into checked rows.
+"""The concept table and the composition table, config/concepts.csv and config/compositions.csv, into checked rows.
 
 Every problem of both files is found before one InputError lists them all, each with its file, row and field.
 """

@@ -13,24 +13,25 @@ import numpy as np
 from bico import InputError
 from bico.prompts.answers import BY_HAND, parse_phrases
 from bico.prompts.instructions import CONCEPT_SYSTEM, PROMPT_SYSTEM
-from bico.runtime.command import progress
+from bico.runtime.command import default_settings, progress
 from bico.runtime.runs import Journal, until_stopped
 from bico.text.phrases import Phrases, missing_phrases, required_phrases
 from bico.text.tokens import PromptTokenizer
 
 log = logging.getLogger(__name__)
+DEFAULTS = default_settings("prompts")
 SPARE = 8  # attempts more for a prompt of which there is none yet: none is usable once in a while, rarely twice
 RESEED = 1_000_000  # between the seeds of one prompt's attempts: far more than the prompts of any clip
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How prompts are sampled; the paper's values."""
+    """How prompts are sampled; the defaults are the paper's values."""
 
-    temperature: float = 0.7
-    top_k: int = 50
-    top_p: float = 0.95
-    max_new_tokens: int = 512
+    temperature: float = DEFAULTS["temperature"]
+    top_k: int = DEFAULTS["top_k"]
+    top_p: float = DEFAULTS["top_p"]
+    max_new_tokens: int = DEFAULTS["max_new_tokens"]
 
 
 class Writer(Protocol):
@@ -111,10 +112,10 @@ def diversify(
     kind: str,
     phrases: Phrases,
     fps: float | None = None,
-    count: int = 60,
+    count: int = DEFAULTS["count"],
     sampling: Sampling = Sampling(),
-    seed: int = 100,
-    attempts: int = 3,
+    seed: int = DEFAULTS["seed"],
+    attempts: int = DEFAULTS["attempts"],
     journal: Journal | None = None,
     room: Room | None = None,
 ) -> tuple[list[str], dict[str, int]]:
@@ -142,8 +143,8 @@ def diversify_frames(
     frames: Sequence[np.ndarray],
     phrases: Phrases,
     sampling: Sampling = Sampling(),
-    seed: int = 100,
-    attempts: int = 3,
+    seed: int = DEFAULTS["seed"],
+    attempts: int = DEFAULTS["attempts"],
     journal: Journal | None = None,
     room: Room | None = None,
 ) -> tuple[list[str], dict[str, int]]:

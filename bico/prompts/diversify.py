@@ -9,7 +9,7 @@ from bico import InputError
 from bico.media.video import media_kind, probe, read_frames, read_frames_zip
 from bico.models.components import component_digest, component_folder
 from bico.prompts.table import write_prompts
-from bico.prompts.writers.template import template_prompts
+from bico.prompts.writers import WITHOUT_MODEL
 from bico.runtime.files import write_json
 from bico.runtime.provenance import file_digest, made_by
 from bico.text.phrases import Phrases, keeps_phrases, read_phrases, required_phrases
@@ -25,14 +25,14 @@ def write_training_prompts(
     """Writes `count` prompts of a video or an image, or a spatial one for each frame of a zip of frames, as CSV; and
     the report: how many keep all their key phrases.
 
-    settings: SETTINGS, of which `writer` (`vlm` or `template`) and `count` are needed. vlm: the manifest of the model's
-    weights, or its folder. compute: `device` and `offload` of the model. tokenizer: the text encoder's, the same way:
-    no prompt of the model is longer than fits into `text_length` of its tokens; without it any length will do. The
-    model's prompts are kept one by one in the run's folder (see `bico.runtime.runs`): a killed run goes on with the
-    next. Raises InputError, Stopped.
+    settings: SETTINGS, of which `writer` (`vlm`, or one of WITHOUT_MODEL) and `count` are needed. vlm: the manifest of
+    the model's weights, or its folder. compute: `device` and `offload` of the model. tokenizer: the text encoder's, the
+    same way: no prompt of the model is longer than fits into `text_length` of its tokens; without it any length will
+    do. The model's prompts are kept one by one in the run's folder (see `bico.runtime.runs`): a killed run goes on with
+    the next. Raises InputError, Stopped.
     """
-    if settings["writer"] == "template":
-        _publish(settings, output, report, *_by_template(settings, media, concept, read_phrases(phrases)))
+    if settings["writer"] in WITHOUT_MODEL:
+        _publish(settings, output, report, *_without_model(settings, media, concept, read_phrases(phrases)))
         return
     from bico.models.devices import pick_device, pick_dtype
     from bico.runtime.runs import hold
@@ -56,11 +56,12 @@ def _publish(settings: dict, output, report_file, names: list[str], prompts: lis
     write_prompts(output, list(zip(names, prompts, strict=True)))
 
 
-def _by_template(settings: dict, media, concept: str, phrases: Phrases) -> tuple[list[str], list[str], dict]:
+def _without_model(settings: dict, media, concept: str, phrases: Phrases) -> tuple[list[str], list[str], dict]:
     frames = _is_frames(media)
     kind = "image" if frames else media_kind(media)
     names = _frames(media, concept)[0] if frames else _clip_names(settings, media)
-    prompts = template_prompts(phrases, kind, len(names), **_chosen(settings, "seed"))
+    write = WITHOUT_MODEL[settings["writer"]]
+    prompts = write(phrases, kind, len(names), **_chosen(settings, "seed"))
     kept = sum(keeps_phrases(prompt, required_phrases(phrases, kind)) for prompt in prompts)
     return names, prompts, {"count": len(prompts), "kept_first_try": kept, "kept": kept, "reasked": 0}
 

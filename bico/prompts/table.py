@@ -1,4 +1,4 @@
-"""The prompt CSV: a row a prompt, with the media it describes."""
+"""The prompt CSV: one row per prompt, with the media it describes."""
 
 import csv
 import io

@@ -1,6 +1,7 @@
 """Rendering: a bound prompt and a seed to a video."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from bico.media.video import write_image, write_video
 from bico.models.components import component_folder, component_id, vae_factors
 from bico.models.denoiser import BlockwiseTransformer
 from bico.models.tensors import load_state, require_finite, save_state
-from bico.models.wan import decode_video, load_transformer, load_vae, release
+from bico.models.wan import decode_video, free_memory, load_transformer, load_vae
 from bico.render.bound_prompt import load_bound_prompt, read_header
 from bico.runtime.command import progress
 from bico.runtime.files import write_json
@@ -73,7 +74,7 @@ def sample(
 def render(
     settings: RenderSettings, bound_prompt: str | Path, transformer: str | Path, vae: str | Path, output: str | Path,
     made: str | Path, device: torch.device, dtypes: tuple[torch.dtype, torch.dtype], offload: str = "none",
-    checkpoint_minutes: float = 5.0,
+    checkpoint_minutes: float = math.inf,
 ) -> None:  # fmt: skip
     """Renders a bound prompt to `output`, an image when it ends in .png, and writes to `made` (JSON) what made it.
 
@@ -140,7 +141,7 @@ def _denoise(
         latents.put(value)
     latents.save()
     del model, contexts, negative, value
-    release()
+    free_memory()
 
 
 def latent_shape(settings: RenderSettings, vae: str | Path) -> tuple[int, ...]:

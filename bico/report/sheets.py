@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 from bico.media.video import cover_crop, probe, read_frames
 from bico.runtime.files import atomic
 
-Run = tuple[str, str | None]  # a stretch of text and its colour; None: the text's own
+Span = tuple[str, str | None]  # a stretch of text and its colour; None: the text's own
 
 _MARGIN, _GAP = 28, 6  # pixels: around the sheet and between rows, between thumbs
 _CAPTION_SIZE, _LABEL_SIZE = 22, 17
@@ -41,7 +41,7 @@ def palette(k: int) -> str:
 def contact_sheet(
     path: str | Path,
     rows: Sequence[tuple[str, np.ndarray]],
-    caption: Sequence[Run] | str | None = None,
+    caption: Sequence[Span] | str | None = None,
     columns: int = COLUMNS,
     thumb_height: int = 160,
     quality: int = 92,
@@ -50,14 +50,14 @@ def contact_sheet(
 
     rows: (label, frames uint8 [F, H, W, 3]); of each, `columns` frames evenly spaced in time, the first and the last
     among them (all, where there are fewer); a single image is shown once, half as large again.
-    caption: text, or runs of text each with its colour ("#rrggbb" or a name; None: the ink), wrapped to the sheet's
+    caption: text, or spans of text each with its colour ("#rrggbb" or a name; None: the ink), wrapped to the sheet's
     width; "\\n" breaks a line. Letters that DejaVu Sans lacks (Chinese, for one) show as boxes.
     thumb_height: pixels. quality: of the JPEG.
     """
-    runs = [(caption, None)] if isinstance(caption, str) else list(caption or [])
+    spans = [(caption, None)] if isinstance(caption, str) else list(caption or [])
     strips = [_strip(frames, columns, thumb_height) for _, frames in rows]
     width = max([_NARROWEST, *(strip.width for strip in strips)])
-    blocks = [(_text(runs, _CAPTION_SIZE, _INK, width), _MARGIN // 2)] if runs else []  # picture, space below it
+    blocks = [(_text(spans, _CAPTION_SIZE, _INK, width), _MARGIN // 2)] if spans else []  # picture, space below it
     for (label, _), strip in zip(rows, strips, strict=True):
         blocks += [(_text([(label, None)], _LABEL_SIZE, _FAINT, width), 0), (strip, _MARGIN)]
     height = _MARGIN + sum(block.height + space for block, space in blocks)
@@ -94,10 +94,10 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(package / "mpl-data/fonts/ttf/DejaVuSans.ttf", size)
 
 
-def _text(runs: Sequence[Run], size: int, ink: str, width: int) -> Image.Image:
-    """The runs set in lines on a white picture `width` pixels wide."""
+def _text(spans: Sequence[Span], size: int, ink: str, width: int) -> Image.Image:
+    """The spans set in lines on a white picture `width` pixels wide."""
     font = _font(size)
-    lines, line_height = _wrapped(runs, font, width), round(size * 1.5)
+    lines, line_height = _wrapped(spans, font, width), round(size * 1.5)
     picture = Image.new("RGB", (width, len(lines) * line_height), "white")
     draw = ImageDraw.Draw(picture)
     for row, line in enumerate(lines):
@@ -108,11 +108,11 @@ def _text(runs: Sequence[Run], size: int, ink: str, width: int) -> Image.Image:
     return picture
 
 
-def _wrapped(runs: Iterable[Run], font: ImageFont.FreeTypeFont, width: int) -> list[list[Run]]:
-    """The runs as lines of runs, none wider than `width` pixels: broken at "\\n" and at spaces, and inside a word only
-    where it is wider than a line, as text written without spaces is."""
+def _wrapped(spans: Iterable[Span], font: ImageFont.FreeTypeFont, width: int) -> list[list[Span]]:
+    """The spans as lines of spans, none wider than `width` pixels: broken at "\\n" and at spaces, and inside a word
+    only where it is wider than a line, as text written without spaces is."""
     lines, line = [], []
-    for letter, colour in ((letter, colour) for text, colour in runs for letter in text):
+    for letter, colour in ((letter, colour) for text, colour in spans for letter in text):
         if letter == "\n":
             lines.append(line)
             line = []
@@ -126,7 +126,7 @@ def _wrapped(runs: Iterable[Run], font: ImageFont.FreeTypeFont, width: int) -> l
     return [_merged(line) for line in [*lines, line]]
 
 
-def _merged(letters: list[Run]) -> list[Run]:
+def _merged(letters: list[Span]) -> list[Span]:
     """Neighbours of one colour as one run."""
     by_colour = itertools.groupby(letters, key=lambda letter: letter[1])
     return [("".join(letter for letter, _ in group), colour) for colour, group in by_colour]

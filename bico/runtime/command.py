@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import NoReturn
 
@@ -30,6 +32,13 @@ def settings_argument(text: str) -> dict:
     return value
 
 
+@cache
+def default_settings(section: str) -> dict:
+    """The defaults of a section of the configuration, for a script that is called by hand: its schema's."""
+    schema = read_yaml(str(files("bico.settings") / "schemas" / "config.schema.yaml"))
+    return {name: field["default"] for name, field in schema["properties"][section]["properties"].items()}
+
+
 def parser(description: str) -> argparse.ArgumentParser:
     """A script's argument parser; `description` is its docstring, whose first line is an example."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,14 +52,14 @@ def add_compute_arguments(
 
     training: the script computes gradients. saves: it saves what it has at an interval. encodes: it encodes prompts.
     """
-    given = json.loads(os.environ.get(COMPUTE, "{}"))
-    to.add_argument("--device", default=given.get("device", "auto"), help="auto, cpu, cuda, cuda:1, mps")
-    to.add_argument("--offload", choices=("none", "cpu"), default=given.get("offload", "none"))
+    given = default_settings("compute") | json.loads(os.environ.get(COMPUTE, "{}"))
+    to.add_argument("--device", default=given["device"], help="auto, cpu, cuda, cuda:1, mps")
+    to.add_argument("--offload", choices=("none", "cpu"), default=given["offload"])
     if training:
-        default = given.get("gradient_checkpointing", "auto")
+        default = given["gradient_checkpointing"]
         to.add_argument("--gradient-checkpointing", choices=("auto", True, False), type=_switch, default=default)
     if saves:
-        to.add_argument("--checkpoint-minutes", type=float, default=given.get("checkpoint_minutes", 5.0))
+        to.add_argument("--checkpoint-minutes", type=float, default=given["checkpoint_minutes"])
     if encodes:
         shared = "the folder in which the jobs of a run leave prompt embeds for each other"
         to.add_argument("--embeds", default=given.get("embeds"), help=shared)

@@ -45,11 +45,11 @@ def _remove_stale_parts(path: Path) -> None:
 
 
 def no_room(path: Path) -> InputError:
-    return InputError(f"{path}: no room left on its disk; make some, and run the same command again")
+    return InputError(f"{path}: disk full; free some space, and run the same command again")
 
 
 def is_full(folder: Path, problem: Exception) -> bool:
-    """Whether a failure to write was for want of room: libraries hide the system's error behind their own."""
+    """Whether a failure to write was caused by a full disk: libraries hide the system's error behind their own."""
     if any(getattr(problem, "errno", None) == code or os.strerror(code) in str(problem) for code in _NO_ROOM):
         return True
     disk = os.statvfs(folder)

@@ -115,7 +115,7 @@ def _names() -> dict[str, str]:
 
 
 def _unique(card: str, names: dict[str, str]) -> str:
-    """The one name of a card for its lock: its unique id, where it is called by its index or the beginning of that."""
+    """A card's UUID, which names its lock; the card may be given by its index or by the beginning of that."""
     return names.get(card) or next((name for name in names.values() if name.startswith(card)), card)
 
 

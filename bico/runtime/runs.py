@@ -34,8 +34,8 @@ def hold(made_from, *outputs: str | Path) -> Iterator[Path | None]:
     that goes, with those of other fingerprints, when the block ends well.
 
     Where another process is at work on the first of the outputs (a workflow was killed and its job was not), waits for
-    that one. Yields None if the outputs that are there are made of just this already. Outputs that were removed since,
-    as Snakemake does where it was killed before it heard of the end of the job, come back until `forget` lets them go.
+    that one. Yields None if the outputs that are there are up to date. Outputs that were removed since, as Snakemake
+    does where it was killed before it heard of the end of the job, come back until `forget` lets them go.
     """
     paths, fingerprint = [Path(output) for output in outputs], digest(made_from)
     runs = _runs(paths[0])
@@ -47,16 +47,16 @@ def hold(made_from, *outputs: str | Path) -> Iterator[Path | None]:
         if made == _mark(fingerprint, _second_names(paths)) and not any(path.exists() for path in paths):
             _restore(paths)
             _write(lock, _mark(fingerprint, paths))
-            log.info("%s: was finished before; taken as it was", paths[0])
+            log.info("%s: finished earlier; taken as it is", paths[0])
             yield None
             return
         if made == _mark(fingerprint, paths):
-            log.info("%s: already made of just this", paths[0])
+            log.info("%s: already up to date", paths[0])
             yield None
             return
         folder = runs / fingerprint
         if not folder.is_dir() and any(run.name != FINISHED for run in runs.glob("*/")):
-            log.info("%s: begun before with other settings, inputs or code; that is not taken up", paths[0])
+            log.info("%s: ignoring a partial run made with other settings, inputs or code", paths[0])
         folder.mkdir(exist_ok=True)
         yield folder
         with contextlib.suppress(OSError):  # a full disk; the work is done

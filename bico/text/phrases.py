@@ -1,7 +1,7 @@
 """Concepts as words: the key phrases of an image or clip, their file, and whether a prompt keeps their words.
 
-The phrases come from a vision-language model's answer or from the manifest, and every prompt that the concept is bound
-with must keep their words (Diversify-and-Absorb).
+The phrases come from a vision-language model's answer or from the concept table, and every prompt that the concept is
+bound with must keep their words (Diversify-and-Absorb).
 """
 
 import json
@@ -85,7 +85,8 @@ def read_phrases(path: str | Path) -> Phrases:
 
 
 def write_phrases(path: str | Path, phrases: Phrases, source: str) -> None:
-    """Writes a concept file. `source` says who named the phrases: "manifest" or the name of the model."""
+    """Writes a concept file. `source` says who named the phrases: the name of the model, or "manifest", the concept
+    table."""
     value = {"spatial": list(phrases.spatial), "temporal": list(phrases.temporal), "source": source}
     write_json(path, {field: found for field, found in value.items() if found})
 

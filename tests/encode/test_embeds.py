@@ -140,7 +140,7 @@ def test_a_full_disk_fails_no_job_for_the_sake_of_others(run, monkeypatch):
 
     def full(path, *rest):
         if Path(path).parent.name == "waiting":
-            raise InputError(f"{path}: no room left on its disk")
+            raise InputError(f"{path}: disk full")
         save(path, *rest)
 
     monkeypatch.setattr(embeds, "save_embeds", full)

@@ -36,7 +36,7 @@ def folders(weights) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def language_model(folders):
     yield vlm.load(folders["vlm"])
-    wan.release()
+    wan.free_memory()
 
 
 def test_the_tool_template_of_the_daily_tests_is_the_published_one(tokenizers):
@@ -153,7 +153,7 @@ def laid_out(folders):
 
     yield write
     shutil.rmtree(target, ignore_errors=True)
-    wan.release()
+    wan.free_memory()
 
 
 def test_the_published_layout_is_the_old_names_in_shards(folders, language_model):

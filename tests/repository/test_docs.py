@@ -8,6 +8,7 @@ import xml.etree.ElementTree as ET
 import pytest
 import yaml
 
+import bico
 from bico.methods import kinds, schema_of
 from bico.methods.bico.switches import PRESETS, Switches
 from bico.plan.tables import COMPOSITION_COLUMNS, CONCEPT_COLUMNS
@@ -88,6 +89,71 @@ def test_every_link_to_a_file_of_the_repository_leads_somewhere(path):
     text = re.sub(r"(?s)```.*?```|`[^`]*`", "", path.read_text("utf-8"))
     links = [link for link in re.findall(r"\]\(([^)#]+)", text) if not link.startswith("http")]
     assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+# Files that are made, by a user or by a run, and those that an example invents.
+ELSEWHERE = ("results", "resources/weights", ".venv", ".real", ".runs", ".snakemake", "docs/notes")
+INVENTED = re.compile(r"\b(test_)?(poster|motion|plain|prompt_only|mine|words)\b")
+# Those that speak of the code as it is now; the others of that of their day.
+LIVING = [path for path in DOCUMENTS if not {"notes", "CHANGELOG.md"} & {*path.parts} and path.parent.name != "world"]
+
+
+def named_paths(text: str) -> set[str]:
+    """The paths of this repository that a text names: they begin with one of its folders."""
+    folders = "|".join(re.escape(path.name) for path in ROOT.iterdir() if path.is_dir())
+    found = re.findall(rf"(?<![\w./<>-])(?:{folders})/[\w./+-]*\w/?", text)
+    return {path for path in found if not path.startswith(ELSEWHERE) and not INVENTED.search(path)}
+
+
+def named_modules(text: str) -> set[str]:
+    found = re.findall(r"(?<![\w./])(?:bico|toyworld)(?:\.[a-z_]+)+\b", text)
+    return {name for name in found if not INVENTED.search(name)}
+
+
+@pytest.mark.parametrize("path", LIVING, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_file_and_module_that_a_document_names_is_there(path):
+    text = path.read_text("utf-8")
+    assert sorted(name for name in named_paths(text) if not (ROOT / name).exists()) == []
+    assert sorted(name for name in named_modules(text) if not is_module(name)) == []
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is a module, or something that a module of ours defines."""
+    stem = ROOT.joinpath(*name.split("."))
+    if stem.is_dir() or stem.with_suffix(".py").is_file():
+        return True
+    module, (*_, attribute) = stem.parent.with_suffix(".py"), name.split(".")
+    return module.is_file() and re.search(rf"\b{attribute}\b", module.read_text("utf-8")) is not None
+
+
+def test_the_readmes_map_names_every_room():
+    """Each folder of the repository, each room of the library and each method, and nothing else."""
+    (tree,) = re.findall(r"(?s)```text\n(bico/ .*?)```", (ROOT / "README.md").read_text("utf-8"))
+    named, parents = [], []
+    for line in tree.splitlines():
+        indent, folder = re.match(r"( *)(\w+)/ ", line).groups()
+        parents = [*parents[: len(indent) // 2], folder]
+        named.append("/".join(parents))
+    made = re.compile(r"[._].*|results.*|build|dist|.*\.egg-info")
+    top = {path.name for path in ROOT.iterdir() if path.is_dir() and not made.fullmatch(path.name)}
+    rooms = {f"bico/{path.parent.name}" for path in (ROOT / "bico").glob("*/__init__.py")}
+    methods = {f"bico/methods/{kind}" for kind in kinds()}
+    assert len(named) == len(set(named))
+    assert set(named) == top | rooms | methods
+
+
+def test_the_citation_names_this_version_and_the_paper():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == bico.__version__
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert "arxiv.org/abs/2512.09824" in citation["identifiers"][0]["value"]
+
+
+def test_continuous_integration_runs_the_readmes_two_commands():
+    text = (ROOT / ".github" / "workflows" / "ci.yml").read_text("utf-8")
+    commands = [step["run"] for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"] if "run" in step]
+    assert commands == ["make demo-short", "make test"]
+    assert "http" not in text
 
 
 def test_the_pictures_name_what_the_code_has():

@@ -34,7 +34,7 @@ def test_what_was_begun_with_other_settings_is_not_taken_up_without_a_word(tmp_p
         caplog.clear()
         with caplog.at_level("INFO"), pytest.raises(KeyboardInterrupt), hold(made_from, tmp_path / "a.bin"):
             raise KeyboardInterrupt
-        assert ("begun before with other settings" in caplog.text) == said
+        assert ("ignoring a partial run" in caplog.text) == said
 
 
 def test_a_full_disk_at_the_very_end_loses_nothing_that_is_done(tmp_path, monkeypatch):

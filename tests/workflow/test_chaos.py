@@ -243,7 +243,7 @@ def test_a_full_disk_stops_with_a_clear_error_and_no_damaged_file_and_with_room_
     stopped = snakemake(small_disk)
     said = stopped.stdout + stopped.stderr
     assert stopped.returncode != 0
-    assert re.search(r"error: results/\S+: no room left on its disk; make some, and run the same command again", said)
+    assert re.search(r"error: results/\S+: disk full; free some space, and run the same command again", said)
     whole, written = results(undisturbed), results(small_disk)
     assert written and all(whole[name] == found for name, found in written.items() if "/.runs/" not in name)
     subprocess.run(["mount", "-o", "remount,size=1g", str(small_disk / "results")], check=True)

@@ -38,7 +38,7 @@ def check_targets(targets):
 
 keep_with_results(RESULTS, check_targets)
 
-# No cause to re-run, so in the environment and not in any params.
+# Not a cause to run again, so in the environment and not in any params.
 export_compute(plan.compute(), ROOT)
 
 interrupt = Interrupt(logger)

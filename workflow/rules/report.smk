@@ -58,13 +58,13 @@ rule page:
 
 
 rule methods:
-    # The manifest under every method of the methods folder, each with its page.
+    # All compositions by every method of the methods folder, each with its page.
     input:
         pages=[plan.page(name) for name in (plan.main.name, *plan.others)],
 
 
 rule ablations:
-    # The manifest under every overlay of the ablations folder, each with its page, and one table of them all.
+    # All compositions under every overlay of the ablations folder, each with its page, and one table of them all.
     input:
         table=f"{RESULTS}/ablations.md",
 

@@ -54,7 +54,7 @@ class ConceptBinder(nn.Module):
         super().__init__()
         self.spec = spec
         self.global_binder = Binder(spec)
-        self.block_binders = nn.ModuleList(Binder(spec) for _ in range(spec.blocks * spec.per_block))
+        self.block_binders = nn.ModuleList(Binder(spec) for _ in range(spec.block_binders))
         self.absorbent = nn.Parameter(torch.zeros(spec.absorbent, spec.dim))
 
     @torch.no_grad()

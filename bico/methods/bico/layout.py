@@ -68,11 +68,16 @@ class BinderSpec:
     def inner_width(self) -> int:
         return self.inner or self.dim
 
+    @property
+    def block_binders(self) -> int:
+        """How many binders there are besides the global one."""
+        return self.blocks if self.per_block else 0
+
 
 def shapes(spec: BinderSpec) -> Shapes:
     """The shape of every tensor of a concept's binders, by its native name."""
     of_binder = _binder_shapes(spec)
-    prefixes = ["global_binder.", *(f"block_binders.{i}." for i in range(spec.blocks * spec.per_block))]
+    prefixes = ["global_binder.", *(f"block_binders.{i}." for i in range(spec.block_binders))]
     found = {prefix + name: shape for prefix in prefixes for name, shape in of_binder.items()}
     return found | {"absorbent": (spec.absorbent, spec.dim)}
 
@@ -232,8 +237,9 @@ def _check_shapes(path: str | Path, spec: BinderSpec, found: Shapes) -> None:
         if expected[key] != found[key]
     ]
     if problems:
-        more = [f"{path}: and {len(problems) - _MOST_PROBLEMS} more of this kind"] * (len(problems) > _MOST_PROBLEMS)
-        raise InputError(*problems[:_MOST_PROBLEMS], *more)
+        more = len(problems) - _MOST_PROBLEMS
+        rest = [f"{path}: and {more} more of this kind"] if more > 0 else []
+        raise InputError(*problems[:_MOST_PROBLEMS], *rest)
 
 
 def _native_name(name: str) -> tuple[int | None, str]:

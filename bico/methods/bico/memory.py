@@ -77,12 +77,13 @@ def require_memory(need: Need, device: torch.device, offload: bool, processes: i
     split = {name: size // (processes if on_host or name == "main memory" else 1) for name, size in there.items()}
     here = Need(0 if offload else need.weights, need.binders, need.examples, need.activations)
     log.info("training needs %s; free on %s: %s", here, device, gb(split[device.type]))
-    lacks = [f"{here} on {device}, where {gb(split[device.type])} are free"] * (here.fixed > split[device.type])
+    lacks = []
+    if here.fixed > split[device.type]:
+        lacks.append(f"{here} on {device}, where {gb(split[device.type])} are free")
     if offload:
         log.info("offload: %s of weights in main memory; free: %s", gb(need.weights), gb(split["main memory"]))
-        lacks += [f"{gb(need.weights)} of weights in main memory, where {gb(split['main memory'])} are free"] * (
-            need.weights > split["main memory"]
-        )
+        if need.weights > split["main memory"]:
+            lacks.append(f"{gb(need.weights)} of weights in main memory, where {gb(split['main memory'])} are free")
     if lacks:
         advice = "; ".join(_advice(need, on_host, offload))
         raise InputError(*(f"training cannot fit: it needs {lack}; {advice}" for lack in lacks))

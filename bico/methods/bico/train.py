@@ -88,7 +88,7 @@ class Compute:
     device: str = "auto"
     offload: str = "none"
     gradient_checkpointing: bool | str = "auto"
-    checkpoint_minutes: float = 5.0
+    checkpoint_minutes: float = math.inf
 
     def checkpoints_gradients(self, device: torch.device) -> bool:
         return device.type != "cpu" if self.gradient_checkpointing == "auto" else bool(self.gradient_checkpointing)
@@ -258,7 +258,7 @@ class _Stage:
             p, owner = training_prompt(
                 self.examples.prompts[[prompt]], self.examples.lengths[[prompt]], None, placement="none"
             )
-            contexts = bind(p, owner * bound, [self.binder], self.model.blocks)
+            contexts = bind(p, owner if bound else torch.zeros_like(owner), [self.binder], self.model.blocks)
             sigma = torch.tensor([shift_sigma(u, self.shift)], dtype=torch.float64)
             losses[str(u)] = self._squared_error(x_0, noise, sigma, contexts).item()
         if not all(map(math.isfinite, losses.values())):

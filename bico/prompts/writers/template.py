@@ -3,7 +3,10 @@
 import random
 from collections.abc import Sequence
 
+from bico.runtime.command import default_settings
 from bico.text.phrases import Phrases, required_phrases
+
+SEED = default_settings("prompts")["seed"]
 
 IMAGE_LEADS = (
     *("A photo of", "A picture of", "An image of", "A snapshot of", "A still of", "A view of", "A shot of"),
@@ -23,10 +26,7 @@ VIDEO_LEADS = (
 VIDEO_FRAMES = (
     *("{spatial}, {temporal}", "{spatial}: {temporal}", "{spatial}, in motion: {temporal}"),
     *("{spatial} with this motion: {temporal}", "{spatial}, and the motion is: {temporal}"),
-    *(
-        "{spatial}; what happens: {temporal}",
-        "{temporal}, featuring {spatial}",
-    ),
+    *("{spatial}; what happens: {temporal}", "{temporal}, featuring {spatial}"),
     *("this motion: {temporal}, with {spatial}", "the motion '{temporal}' with {spatial}"),
 )
 SPATIAL_JOINTS = (" and ", " with ", ", together with ", ", ")
@@ -34,7 +34,7 @@ TEMPORAL_JOINTS = (" and ", " while ", ", ")
 TRIES = 200  # draws for a sentence not yet written, before a repetition is taken for unavoidable
 
 
-def template_prompts(phrases: Phrases, kind: str, count: int, seed: int = 100) -> list[str]:
+def template_prompts(phrases: Phrases, kind: str, count: int, seed: int = SEED) -> list[str]:
     """`count` short English sentences that each hold every phrase verbatim; no model is needed.
 
     Prompt i is drawn with seed + i (drawn again from the same stream while it repeats an earlier one), so asking for
