@@ -5,7 +5,7 @@ CORES ?= 2
 VENV = .venv
 RUN = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup weights demo demo-short world world-short world-proof world-ablations test test-chaos test-slurm test-real fuzz lock \
+.PHONY: setup weights demo demo-short world world-short world-proof world-ablations test test-kills test-chaos test-slurm test-real fuzz lock \
     audit licences lint bench clean
 
 setup: $(VENV)/ready
@@ -64,7 +64,11 @@ test-slurm: setup
 	$(VENV)/bin/python -m pip install --quiet --editable ".[slurm]"
 	$(RUN) timeout --kill-after 10 1200 tests/slurm/cluster .slurm pytest -m slurm tests/slurm --verbose
 
-# Kills the whole workflow two dozen times.
+# Kills the whole workflow once in each kind of long work, stops it, fills its disk.
+test-kills: setup
+	$(RUN) OMP_NUM_THREADS=1 pytest -m kills tests/workflow/test_chaos.py --durations=10
+
+# Kills it two dozen times.
 test-chaos: setup
 	$(RUN) pytest -m chaos tests/workflow/test_chaos.py
 

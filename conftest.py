@@ -32,7 +32,6 @@ DEAREST = (
     "workflow/test_workflow.py",
     "prompts/test_qwen.py",
     "corpus/test_corpus.py",
-    "workflow/test_chaos.py",
     "toyworld/tests/test_scene_and_oracle.py",
     "methods/test_train.py",
 )

@@ -142,6 +142,7 @@ def rules_that_resumed(folder: Path) -> set[str]:
     }
 
 
+@pytest.mark.kills
 def test_a_workflow_killed_in_long_work_goes_on_and_ends_with_the_files_of_an_undisturbed_run(undisturbed, tmp_path):
     _, resumed = killed(undisturbed, tmp_path / "project", dict.fromkeys(SAVED, 1), seed=0)
     assert results(tmp_path / "project") == results(undisturbed)
@@ -175,6 +176,7 @@ def wait_for(workflow: subprocess.Popen, condition) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.kills
 def test_a_training_that_outlives_its_killed_workflow_is_taken_as_it_was(undisturbed, tmp_path):
     folder, binders = train_longer(undisturbed, tmp_path, 100)
     target = "results/bico/binders/red/stage1.safetensors"
@@ -201,6 +203,7 @@ def processes_of(group: int) -> Iterator[Path]:
                 yield process
 
 
+@pytest.mark.kills
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_workflow_whose_whole_process_group_is_told_to_stop_saves_its_training(undisturbed, tmp_path, number):
     """As a cluster does at a time limit, and a terminal at Ctrl-C."""
@@ -239,6 +242,7 @@ def small_disk(undisturbed, tmp_path):
     subprocess.run(["umount", str(folder / "results")], check=True)
 
 
+@pytest.mark.kills
 def test_a_full_disk_stops_with_a_clear_error_and_no_damaged_file_and_with_room_it_goes_on(undisturbed, small_disk):
     stopped = snakemake(small_disk)
     said = stopped.stdout + stopped.stderr
@@ -251,6 +255,7 @@ def test_a_full_disk_stops_with_a_clear_error_and_no_damaged_file_and_with_room_
     assert results(small_disk) == whole
 
 
+@pytest.mark.kills
 def test_a_second_workflow_on_the_same_results_is_refused_and_the_first_one_ends_well(undisturbed, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(undisturbed.parent / "fresh", folder)

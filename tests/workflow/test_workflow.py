@@ -464,10 +464,14 @@ def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(projec
     folder.mkdir()
     (folder / "global_only.yaml").write_text("method: {per_block: false, temporal_stage: false}\n")
     (folder / "full.yaml").write_text("method: {preset: paper}\n")
-    jobs = {job for job in planned_jobs(project, "ablations") if "global_only" in job}
+    (project / "config" / "few.csv").write_text(
+        "composition,prompt,steps,frames\nstill,[A red square](red) alone.,2,1\n"
+    )
+    few = ("ablations", "--config", "compositions=config/few.csv")
+    jobs = {job for job in planned_jobs(project, *few) if "global_only" in job}
     of_both_images_and_clips = {job.replace("bico", "global_only") for job in trained("red1", "slide1")}
     assert of_both_images_and_clips == {job for job in jobs if job.startswith(("bind", "plot"))}
-    succeed(project, "ablations")
+    succeed(project, *few)
     table = (project / "results" / "ablations.md").read_text().splitlines()
     assert table[2].startswith("| full | nothing | ")
     assert table[3].startswith("| global_only | per_block: false, temporal_stage: false | ")
