@@ -202,7 +202,11 @@ def _try_float32(vae: AutoencoderKLWan) -> str:
 def _load(kind, folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none"):
     dtype_argument = {"dtype" if kind is UMT5EncoderModel else "torch_dtype": dtype}
     folder = _checked(folder)
-    model, info = kind.from_pretrained(folder, local_files_only=True, output_loading_info=True, **dtype_argument)
+    options = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True, **dtype_argument}
+    try:
+        model, info = kind.from_pretrained(folder, **options)
+    except OSError as problem:
+        raise InputError(f"{folder}: cannot be loaded: {problem}") from None
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
     require_finite(folder, model.state_dict())

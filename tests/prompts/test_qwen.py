@@ -783,3 +783,14 @@ def test_a_refused_answer_ends_the_script_with_its_message_and_no_file(folder, t
     done = script("concepts.py", "--clip", tmp_path / "x.png", "--output", tmp_path / "x.json", "--vlm", folder)
     assert done.returncode == 1 and "error: 'tiny-vl' named no usable concepts" in done.stderr
     assert not (tmp_path / "x.json").exists()
+
+
+def test_weights_with_a_nan_are_refused_when_they_are_loaded(embedded, tmp_path):
+    shutil.copytree(embedded / "vlm", tmp_path / "vlm")
+    (path,) = (tmp_path / "vlm").glob("*.safetensors")
+    weights = load_file(path)
+    name = sorted(weights)[0]
+    weights[name].view(-1)[-1] = math.nan
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"vlm.*{name.split('.')[-2]}"):
+        vlm.load(tmp_path / "vlm")

@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, DynamicCache, GenerationConfig, Qwen2_5_
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from bico import InputError
+from bico.models.tensors import require_finite
 from bico.prompts.dialogue import Sampling
 from bico.prompts.writers.chat_template import PADS, picture_template, read_json
 
@@ -105,7 +106,7 @@ def load(
         tokenizer.chat_template = picture_template(folder, tokenizer)
         images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
         model, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            folder, local_files_only=True, dtype=dtype, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True
         )
     except InputError:
         raise
@@ -113,6 +114,7 @@ def load(
         raise InputError(f"{folder}: cannot be loaded: {problem}") from None
     if missing := sorted(info["missing_keys"]):
         raise InputError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
+    require_finite(folder, model.state_dict())
     # transformers makes an empty tokenizer, without a word, of a folder that lacks the vocabulary.
     marks = {PADS["image"]: model.config.image_token_id, PADS["video"]: model.config.video_token_id}
     if tokenizer.convert_tokens_to_ids(list(marks)) != list(marks.values()):
