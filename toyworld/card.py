@@ -22,7 +22,7 @@ COMPONENTS = {
 CARD = """# The models of the embedded world
 
 Small models of the classes that Wan2.1 and Qwen2.5-VL are made of, trained by this repository on the procedural world
-of `bico/world`, and on nothing else. `make world` makes them anew; nothing here was edited by hand. They know the
+of `toyworld`, and on nothing else. `make world` makes them anew; nothing here was edited by hand. They know the
 world's words only: six shapes, eight colours, fourteen motions and the like (`toyworld/scene.py`).
 
 | component | class | parameters | on disk |
