@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,12 @@ def test_another_count_or_oracle_only_evaluates(finished):
 def test_the_code_of_training_trains_anew(finished):
     edit(finished / "toyworld" / "learning.py", "_LOG_EVERY = 20", "_LOG_EVERY = 10")
     assert planned(finished) == EVERYTHING
+
+
+@pytest.mark.parametrize("model", ["vae", "vlm"])
+def test_the_training_script_finds_its_model_and_refuses_a_setting_that_it_does_not_have(tmp_path, model):
+    script = ROOT / "toyworld" / "scripts" / "train.py"
+    given = ["--output", tmp_path / "model", "--log", tmp_path / "log.jsonl", "--settings", '{"nonsense": 1}']
+    command = [sys.executable, script, model, *given, "--device", "cpu"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (1, "error: no such setting: nonsense\n")
