@@ -19,6 +19,7 @@ from bico.media.video import write_video
 from bico.models.components import component_digest
 from bico.render.bound_prompt import load_bound_prompt, read_header
 from bico.runtime.provenance import file_digest
+from tests import ROOT
 from tests.project import edit, make_project, planned_jobs, snakemake, succeed
 
 
@@ -586,6 +587,8 @@ def test_the_reports_of_prompts_give_the_share_that_kept_the_key_phrases(finishe
 
 def test_the_unbound_twin_has_the_same_prompt_and_noise_and_no_binder(project):
     """Where no word is linked, it is the very same video."""
+    (project / "config" / "methods").mkdir()
+    shutil.copy(ROOT / "config" / "methods" / "unbound.yaml", project / "config" / "methods")
     twins, bound = (project / "results" / method / "compositions" for method in ("unbound", "bico"))
     succeed(project, *(f"results/unbound/compositions/{name}/seed0.mp4" for name in ("free", "both")))
     assert (twins / "free" / "seed0.mp4").read_bytes() == (bound / "free" / "seed0.mp4").read_bytes()
@@ -608,7 +611,9 @@ def test_videos_made_elsewhere_are_taken_and_shown_beside_and_what_is_not_there_
     assert taken.read_bytes() == (theirs / "seed0.mp4").read_bytes()
     page = (project / "results" / "theirs" / "index.html").read_text("utf-8")
     assert 'src="compositions/both/seed0.mp4"' in page and "elsewhere/still/seed0.png: not there" in page
-    assert "was made elsewhere and taken from elsewhere/both/seed0.mp4" in explained(project, str(taken))
+    assert "was made elsewhere and taken from elsewhere/both/seed0.mp4" in explained(
+        project, str(taken.relative_to(project))
+    )
     shutil.copy(project / "results" / "bico" / "compositions" / "both" / "seed0.mp4", theirs)
     assert planned_jobs(project, "methods") == planned
 
