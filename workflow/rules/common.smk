@@ -140,6 +140,19 @@ def clip(wildcards):
     return plan.clip(wildcards.concept)
 
 
+def training_prompts(stage):
+    def embeds(wildcards):
+        return method(wildcards).prompts_of(plan, wildcards.concept, stage)
+
+    return embeds
+
+
+def binder(wildcards, concept):
+    """The binder with which a concept is composed; a file that the user gave lies here, whatever the storage."""
+    path = method(wildcards).binder(plan, concept)
+    return local(path) if plan.tables.concepts[concept].binder else path
+
+
 def linked(wildcards):
     """The concepts that a composition links, in the order of its prompt."""
     return plan.tables.compositions[wildcards.composition].concepts

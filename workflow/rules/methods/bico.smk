@@ -1,16 +1,3 @@
-def training_prompts(stage):
-    def embeds(wildcards):
-        return method(wildcards).prompts_of(plan, wildcards.concept, stage)
-
-    return embeds
-
-
-def binder(wildcards, concept):
-    """The binder with which a concept is composed; a file that the user gave lies here, whatever the storage."""
-    path = method(wildcards).binder(plan, concept)
-    return local(path) if plan.tables.concepts[concept].binder else path
-
-
 rule bind_stage1:
     input:
         latents=f"{CONCEPT}/latents.safetensors",
