@@ -191,7 +191,7 @@ def test_a_training_that_outlives_its_killed_workflow_is_taken_as_it_was(undistu
     made = (folder / target).stat().st_ino
     succeed(folder, "--unlock")
     succeed(folder, target)
-    assert "was finished before; taken as it was" in (folder / "results/logs/bind_stage1/bico.red.log").read_text()
+    assert "finished earlier; taken as it is" in (folder / "results/logs/bind_stage1/bico.red.log").read_text()
     assert (folder / target).stat().st_ino == made
     assert "Nothing to be done" in succeed(folder, target)
 
