@@ -77,9 +77,9 @@ def resolve(method: dict, base: dict | None = None) -> dict:
     given = {name: value for name, value in method.items() if name != "kind"}
     if base and base["kind"] == kind and "preset" not in given:
         given = {name: value for name, value in base.items() if name != "kind"} | given
-    settings, problems = checked(given, schema_of(kind))
+    settings, problems = checked(given, schema_of(kind), "method")
     if problems:
-        raise InputError(*(f"method.{problem}".replace("method.top level: ", "method: ") for problem in problems))
+        raise InputError(*problems)
     return {"kind": kind, **kinds()[kind].complete(settings)}
 
 

@@ -25,7 +25,6 @@ from bico.weights.manifests import missing_weights
 
 # What lies in the results folder besides the methods.
 RESERVED = ("concepts", "logs", "benchmarks")
-FOLDERS = {"methods": "others", "ablations": "ablations"}  # where the configuration has methods, and Plan their names
 OF_VLM = ("dialogue", "registry", "qwen", "devices", "runs")  # the modules that only the language model needs
 
 
@@ -313,8 +312,8 @@ class Plan:
         """A digest of what a method's page shows, and the part of the configuration that says so: all of it would be
         too long for a command line."""
         names = ["concepts", "compositions", "model"]
-        names += [folder for folder in ("methods", "ablations") if method in getattr(self, FOLDERS[folder])]
-        names += ["method"] if self.main.kind != DEFAULT else []
+        names += [] if self.main.kind == DEFAULT else ["method"]
+        names += ["methods"] if method in self.others else ["ablations"] if method in self.ablations else []
         config = {name: self.config[name] for name in names}
         return {"method": method, "shown": digest(self.page_content(method)), "config": config}
 

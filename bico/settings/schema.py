@@ -59,15 +59,15 @@ def bad_path(path: str) -> str | None:
     return None
 
 
-def checked(value, schema: Path) -> tuple[Any, list[str]]:
+def checked(value, schema: Path, section: str = "") -> tuple[Any, list[str]]:
     """A copy of `value`, each part of it as its type in the schema has it, with the defaults filled in; and what is
-    wrong with it, a line each."""
+    wrong with it, a line each. section: where it stands in a configuration, if it is a part of one."""
     by = validator(schema)
     if not _is_bounded(value):
         return {}, [f"more than {MOST_VALUES:,} values, or nested too deeply; allowed: the schema's settings"]
     value = _settled(value, by.schema, by.schema.get("$defs", {}))
     errors = sorted(by.iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path])
-    return value, list(dict.fromkeys(f"{_field(error)}: {_said(error)}" for error in errors))
+    return value, list(dict.fromkeys(f"{_field(error, section)}: {_said(error)}" for error in errors))
 
 
 def _is_bounded(value, depth: int = 20) -> bool:
@@ -216,5 +216,5 @@ def _unknown(name: str, known: dict) -> str:
     return f"'{shorten(name)}' is unknown; {hint}"
 
 
-def _field(error: ValidationError) -> str:
-    return ".".join(str(part) for part in error.absolute_path) or "top level"
+def _field(error: ValidationError, section: str) -> str:
+    return ".".join([*filter(None, [section]), *map(str, error.absolute_path)]) or "top level"
