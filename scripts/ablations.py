@@ -5,8 +5,9 @@ each; kinds, of the concepts whose logs each method has.
 """
 
 from bico.methods.bico.switches import paper
-from bico.report.ablations import row, write_table
+from bico.report.ablations import AblationSettings, ablation_rows, write_table
 from bico.runtime.command import parser, run, settings_argument
+from bico.settings.stage import stage_settings
 
 
 def main() -> None:
@@ -16,12 +17,7 @@ def main() -> None:
     arguments.add_argument("--csv", required=True, help="the table as CSV")
     arguments.add_argument("--settings", type=settings_argument, required=True)
     given = arguments.parse_args()
-    methods, kinds = given.settings["methods"], given.settings["kinds"]
-    logs = [given.logs[first : first + len(kinds)] for first in range(0, len(given.logs), max(1, len(kinds)))]
-    rows = []
-    for (name, switches), own in zip(methods.items(), logs, strict=True):
-        by_kind = [[log for log, of in zip(own, kinds, strict=True) if of == kind] for kind in ("image", "video")]
-        rows.append(row(name, switches, paper(), *by_kind))
+    rows = ablation_rows(stage_settings(AblationSettings, given.settings), given.logs, paper())
     write_table(rows, given.output, given.csv)
 
 

@@ -6,7 +6,8 @@ Trains one stage of a concept's binders, on one process or several; resumes wher
 as `accelerate launch` for one process.
 """
 
-from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
+from bico.runtime.command import parser, run, settings_argument
+from bico.runtime.compute import add_compute_arguments, compute_of
 
 
 def main() -> None:
@@ -21,13 +22,11 @@ def main() -> None:
     add_compute_arguments(arguments, training=True, saves=True)
     given = arguments.parse_args()
 
-    from bico.methods.bico.train import BindSettings, Compute, train
-    from bico.settings.stage import read
+    from bico.methods.bico.train import BindSettings, train
+    from bico.settings.stage import stage_settings
 
     inputs = (given.latents, given.prompts, given.transformer, given.start_from)
-    chosen = ("device", "offload", "gradient_checkpointing", "checkpoint_minutes")
-    compute = Compute(**{name: getattr(given, name) for name in chosen})
-    train(read(BindSettings, given.settings), *inputs, given.output, given.log, compute)
+    train(stage_settings(BindSettings, given.settings), *inputs, given.output, given.log, compute_of(given))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 Encodes a prompt once and binds its words to their concepts, for each block of the transformer.
 """
 
-from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
+from bico.runtime.command import parser, run, settings_argument
+from bico.runtime.compute import add_compute_arguments, compute_of
 
 
 def main() -> None:
@@ -20,17 +21,12 @@ def main() -> None:
     given = arguments.parse_args()
 
     from bico.methods.bico.compose import ComposeSettings, compose
-    from bico.models.devices import pick_device, pick_dtype
-    from bico.settings.stage import read
+    from bico.settings.stage import stage_settings
 
-    settings, device = read(ComposeSettings, given.settings), pick_device(given.device)
-    dtype = pick_dtype(settings.dtype, device)
-    components = {
-        "tokenizer": given.tokenizer,
-        "text_encoder": given.text_encoder,
-        "transformer": given.transformer,
-    }
-    compose(settings, given.binders, components, given.output, device, dtype, given.offload, given.embeds)
+    components = (given.tokenizer, given.text_encoder, given.transformer)
+    compose(
+        stage_settings(ComposeSettings, given.settings), given.binders, *components, given.output, compute_of(given)
+    )
 
 
 if __name__ == "__main__":

@@ -5,12 +5,10 @@ concept table) are written as they are and no model is loaded:
 --settings '{"spatial": ["red boat"], "temporal": ["sails"]}'.
 """
 
-import argparse
-
-from bico.media.video import media_kind, probe, read_frames
-from bico.models.components import component_argument
-from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
-from bico.text.phrases import Phrases, check_phrases, write_phrases
+from bico.prompts.concepts import ConceptSettings, write_concept
+from bico.runtime.command import parser, run, settings_argument
+from bico.runtime.compute import add_compute_arguments, compute_of
+from bico.settings.stage import stage_settings
 
 
 def main() -> None:
@@ -18,27 +16,12 @@ def main() -> None:
     arguments.add_argument("--clip", required=True, help="a video or an image")
     arguments.add_argument("--output", required=True, help="the concept file to write (.json)")
     arguments.add_argument("--settings", type=settings_argument, default={})
-    arguments.add_argument("--vlm", nargs="?", type=component_argument, help="a Qwen2_5_VLForConditionalGeneration")
+    arguments.add_argument("--vlm", nargs="?", help="manifest or folder of a Qwen2_5_VLForConditionalGeneration")
     add_compute_arguments(arguments)
     given = arguments.parse_args()
-    kind = media_kind(given.clip)
-    if by_hand := {name: given.settings[name] for name in ("spatial", "temporal") if given.settings.get(name)}:
-        phrases, source = check_phrases(by_hand, kind), "manifest"
-    elif given.vlm:
-        phrases, source = named_by_model(given, kind)
-    else:
-        arguments.error("--vlm is needed: the settings hold no phrases")
-    write_phrases(given.output, phrases, source)
-
-
-def named_by_model(given: argparse.Namespace, kind: str) -> tuple[Phrases, str]:
-    from bico.models.devices import pick_device, pick_dtype
-    from bico.prompts.dialogue import extract
-    from bico.prompts.writers.qwen import load
-
-    device = pick_device(given.device)
-    vlm = load(given.vlm, device, pick_dtype(given.settings.get("dtype", "auto"), device), given.offload)
-    return extract(vlm, read_frames(given.clip), kind, probe(given.clip).fps), vlm.name
+    write_concept(
+        stage_settings(ConceptSettings, given.settings), given.clip, given.output, given.vlm, compute_of(given)
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 Encodes the prompts of a CSV with the text encoder. Settings: text_length, dtype.
 """
 
-from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
+from bico.runtime.command import parser, run, settings_argument
+from bico.runtime.compute import add_compute_arguments, compute_of
 
 
 def main() -> None:
@@ -17,12 +18,11 @@ def main() -> None:
     add_compute_arguments(arguments, encodes=True)
     given = arguments.parse_args()
 
-    from bico.encode.embeds import TextEncoder
-    from bico.models.devices import pick_device, pick_dtype
+    from bico.encode.embeds import EmbedSettings, encode_prompts
+    from bico.settings.stage import stage_settings
 
-    settings, device = given.settings, pick_device(given.device)
-    placed = (settings["text_length"], device, pick_dtype(settings["dtype"], device), given.offload, given.embeds)
-    TextEncoder(given.tokenizer, given.text_encoder, *placed).encode_csv(given.prompts, given.output)
+    files = (given.prompts, given.tokenizer, given.text_encoder, given.output)
+    encode_prompts(stage_settings(EmbedSettings, given.settings), *files, compute_of(given))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ def main() -> None:
     arguments.add_argument("--settings", type=settings_argument, default={})
     given = arguments.parse_args()
 
-    from bico.methods.bico.checkpoint import export_released, load_binder
+    from bico.methods.bico.checkpoint import ExportSettings, export_released, load_binder
+    from bico.settings.stage import stage_settings
 
-    sources = given.settings.get("sources", [None] * len(given.binders))
+    sources = stage_settings(ExportSettings, given.settings).sources or [None] * len(given.binders)
     binders = [load_binder(path, source=source)[0] for path, source in zip(given.binders, sources, strict=True)]
     export_released(given.output, binders)
 

@@ -4,8 +4,9 @@
 Takes a video that was made elsewhere as a composition's result, and says where it is from.
 """
 
-from bico.methods.external.take import take
+from bico.methods.external.take import ExternalSettings, take
 from bico.runtime.command import parser, run, settings_argument
+from bico.settings.stage import stage_settings
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
     arguments.add_argument("--made", required=True, help="the provenance, a JSON file")
     arguments.add_argument("--settings", type=settings_argument, required=True)
     given = arguments.parse_args()
-    take(given.video, given.output, given.made, given.settings)
+    take(stage_settings(ExternalSettings, given.settings), given.video, given.output, given.made)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ Writes the results page of a method, results/bico/index.html. Settings: method; 
 """
 
 from bico.plan.plan import Plan
-from bico.report.page import write_page
+from bico.report.page import PageSettings, write_page
 from bico.runtime.command import parser, run, settings_argument
+from bico.settings.stage import stage_settings
 
 
 def main() -> None:
@@ -13,8 +14,8 @@ def main() -> None:
     arguments.add_argument("--output", required=True, help="the page")
     arguments.add_argument("--settings", type=settings_argument, required=True)
     given = arguments.parse_args()
-    plan = Plan.load(given.settings["config"])
-    write_page(given.output, plan.page_content(given.settings["method"]))
+    settings = stage_settings(PageSettings, given.settings)
+    write_page(given.output, Plan.load(settings.config).page_content(settings.method))
 
 
 if __name__ == "__main__":

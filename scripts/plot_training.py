@@ -6,8 +6,9 @@ Draws a training log: losses, the validation loss at each noise quantile against
 import json
 from pathlib import Path
 
-from bico.report.plots import plot_training
+from bico.report.plots import PlotSettings, plot_training
 from bico.runtime.command import parser, run, settings_argument
+from bico.settings.stage import stage_settings
 
 
 def main() -> None:
@@ -17,7 +18,7 @@ def main() -> None:
     arguments.add_argument("--settings", type=settings_argument, required=True)
     given = arguments.parse_args()
     entries = [json.loads(line) for line in Path(given.log).read_text("utf-8").splitlines()]
-    plot_training(given.output, entries, given.settings["title"])
+    plot_training(given.output, entries, stage_settings(PlotSettings, given.settings).title)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ Without a model: --settings '{"writer": "template"}'. The report holds the share
 phrases. Settings: writer, count, seed, temperature, top_k, top_p, max_new_tokens, attempts, dtype, text_length.
 """
 
-from bico.prompts.diversify import SETTINGS, write_training_prompts
-from bico.prompts.writers import WITHOUT_MODEL
-from bico.runtime.command import add_compute_arguments, default_settings, parser, run, settings_argument
+from bico.prompts.diversify import PromptSettings, write_training_prompts
+from bico.runtime.command import parser, run, settings_argument
+from bico.runtime.compute import add_compute_arguments, compute_of
+from bico.settings.stage import stage_settings
 
 
 def main() -> None:
@@ -25,17 +26,8 @@ def main() -> None:
     arguments.add_argument("--tokenizer", nargs="?", help="the text encoder's: no prompt is longer than text_length")
     add_compute_arguments(arguments)
     given = arguments.parse_args()
-    settings = default_settings("prompts") | given.settings
-    if unknown := settings.keys() - set(SETTINGS):
-        arguments.error(f"--settings has {', '.join(sorted(unknown))}; allowed: {', '.join(SETTINGS)}")
-    if settings["writer"] not in (*WITHOUT_MODEL, "vlm") or (settings["writer"] == "vlm" and not given.vlm):
-        allowed = ", ".join(WITHOUT_MODEL)
-        arguments.error(f"the writer is {settings['writer']!r}; allowed: {allowed}, or vlm with --vlm")
-    if given.tokenizer and "text_length" not in settings:
-        arguments.error("--settings has no text_length, which --tokenizer needs")
-    compute = {"device": given.device, "offload": given.offload}
-    files = (given.media, given.concept, given.phrases, given.vlm, given.output, given.report)
-    write_training_prompts(settings, *files, compute, given.tokenizer)
+    files = (given.media, given.concept, given.phrases, given.vlm, given.tokenizer, given.output, given.report)
+    write_training_prompts(stage_settings(PromptSettings, given.settings), *files, compute_of(given))
 
 
 if __name__ == "__main__":

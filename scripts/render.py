@@ -4,7 +4,8 @@
 Renders a bound prompt to a video, or to an image when the output ends in .png, and says what made it.
 """
 
-from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
+from bico.runtime.command import parser, run, settings_argument
+from bico.runtime.compute import add_compute_arguments, compute_of
 
 
 def main() -> None:
@@ -18,14 +19,11 @@ def main() -> None:
     add_compute_arguments(arguments, saves=True)
     given = arguments.parse_args()
 
-    from bico.models.devices import pick_device, pick_dtype
     from bico.render.render import RenderSettings, render
-    from bico.settings.stage import read
+    from bico.settings.stage import stage_settings
 
-    settings, device = read(RenderSettings, given.settings), pick_device(given.device)
-    dtypes = (pick_dtype(settings.dtype, device), pick_dtype(settings.vae_dtype, device))
     files = (given.bound, given.transformer, given.vae, given.output, given.made)
-    render(settings, *files, device, dtypes, given.offload, given.checkpoint_minutes)
+    render(stage_settings(RenderSettings, given.settings), *files, compute_of(given))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,9 @@ Draws the contact sheet of a rendered video: its sources' frames above its own, 
 pieces, sources, height, width.
 """
 
-from bico.report.sheets import composition_sheet
+from bico.report.sheets import SheetSettings, composition_sheet
 from bico.runtime.command import parser, run, settings_argument
+from bico.settings.stage import stage_settings
 
 
 def main() -> None:
@@ -15,7 +16,7 @@ def main() -> None:
     arguments.add_argument("--output", required=True)
     arguments.add_argument("--settings", type=settings_argument, required=True)
     given = arguments.parse_args()
-    composition_sheet(given.output, given.settings, given.sources, given.result)
+    composition_sheet(given.output, stage_settings(SheetSettings, given.settings), given.sources, given.result)
 
 
 if __name__ == "__main__":

@@ -3,31 +3,23 @@
 Makes a clip of exactly as many frames as asked out of a video, or an upright RGB PNG out of an image.
 """
 
-import argparse
-
-from bico.media.video import media_kind, normalise_image, trim
-from bico.runtime.command import run, settings_argument
-
-SETTINGS = "frames, and optionally start, fps, short"
+from bico.media.video import TrimSettings, media_kind, normalise_image, trim
+from bico.runtime.command import parser, run, settings_argument
+from bico.settings.stage import stage_settings
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", required=True, help="a video or an image")
-    parser.add_argument("--output", required=True, help="the clip (.mp4), or the image (.png) when the source is one")
-    parser.add_argument(
-        "--settings",
-        type=settings_argument,
-        required=True,
-        help=f"JSON object, or JSON or YAML file; for a video: {SETTINGS}",
+    arguments = parser(__doc__)
+    arguments.add_argument("--source", required=True, help="a video or an image")
+    arguments.add_argument(
+        "--output", required=True, help="the clip (.mp4), or the image (.png) when the source is one"
     )
-    arguments = parser.parse_args()
-    if media_kind(arguments.source) == "image":
-        normalise_image(arguments.source, arguments.output)
-    elif "frames" not in arguments.settings or arguments.settings.keys() - {"frames", "start", "fps", "short"}:
-        parser.error(f"--settings has {', '.join(arguments.settings) or 'nothing'}; {SETTINGS}")
+    arguments.add_argument("--settings", type=settings_argument, required=True)
+    given = arguments.parse_args()
+    if media_kind(given.source) == "image":
+        normalise_image(given.source, given.output)
     else:
-        trim(arguments.source, arguments.output, **arguments.settings)
+        trim(given.source, given.output, **vars(stage_settings(TrimSettings, given.settings)))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKLWan
 from bico import InputError
 from bico.methods.bico.binding import bind
 from bico.models.denoiser import BlockwiseTransformer
-from bico.models.devices import pick_device
+from bico.models.devices import Placement, pick_device
 from bico.models.wan import (
     decode_video,
     encode_tokens,
@@ -105,7 +105,7 @@ def evaluate_vlm(folder: str | Path, scenes: int = 100, prompts: int = 8, device
     just the right phrases; `words`, by attribute, the share of answers in which they are right; `kept`, the share of
     prompts that keep all key phrases, at the first try and in the end.
     """
-    reader = vlm.load(folder, pick_device(device))
+    reader = vlm.load(folder, Placement(pick_device(device)))
     return {"scenes": scenes, "first_seed": HELD_OUT["vlm"]} | {
         kind: _questioned(reader, kind, scenes, prompts) for kind in KINDS
     }
@@ -163,14 +163,14 @@ def generate(
     """The model's clips of some captions, uint8 [F, H, W, 3] each, through the pipeline's own functions."""
     folder = Path(folder)
     tokenizer = PromptTokenizer(folder / "tokenizer")
-    encoder = load_text_encoder(folder / "text_encoder", device, torch.float32)
+    encoder = load_text_encoder(folder / "text_encoder", Placement(device, torch.float32))
     ids = [tokenizer.tokenise_text(text).ids for text in ("", *texts)]
     embeds = pad_embeds(encode_tokens(encoder, ids, text_length, device), text_length).to(device)
-    model = BlockwiseTransformer(load_transformer(folder / "transformer", device, torch.bfloat16))
+    model = BlockwiseTransformer(load_transformer(folder / "transformer", Placement(device, torch.bfloat16)))
     negative, *prompts = bind(model.project(embeds.bfloat16()), torch.zeros(embeds.shape[:2]), [], model.blocks).unbind(
         1
     )
-    decoder = load_vae(vae, device, torch.float32)
+    decoder = load_vae(vae, Placement(device, torch.float32))
     shape = (decoder.config.z_dim, 1 + frames // 4, SIZE // 8, SIZE // 8)
     for first in progress(range(0, len(texts), batch), "clips", "batch"):
         contexts = torch.stack(prompts[first : first + batch], 1)

@@ -21,7 +21,7 @@ from bico import InputError
 from bico.runtime.command import progress
 from bico.runtime.files import atomic, write_text
 from bico.runtime.provenance import versions
-from bico.runtime.runs import Journal, hold, until_stopped
+from bico.runtime.runs import Journal, claim_run, interruptible
 
 LEARNING = {
     "seed": 0,
@@ -220,7 +220,7 @@ def learn(
     when the gradient, which every twentieth step looks at, or the weights to be saved are not finite.
     """
     began = time.monotonic()
-    with hold({**made_from, "versions": versions("torch", "diffusers", "transformers")}, output, log_file) as run:
+    with claim_run({**made_from, "versions": versions("torch", "diffusers", "transformers")}, output, log_file) as run:
         if run is None:
             return
         learner = begin()
@@ -232,7 +232,7 @@ def learn(
         batches = iter(DataLoader(data, sampler=range(first, len(data)), **loading))
         bar = progress(range(first, len(data)), learner.name, "step", initial=first, total=len(data))
         over = lambda asked: asked or time.monotonic() - began > 60 * minutes  # noqa: E731
-        for step in until_stopped(bar, partial(learner.checkpoint, run), checkpoint_minutes, over):
+        for step in interruptible(bar, partial(learner.checkpoint, run), checkpoint_minutes, over):
             entry = learner.step(step, next(batches))
             if step % _LOG_EVERY == 0 or step + 1 == len(data):
                 journal.append(_numbers(entry))

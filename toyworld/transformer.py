@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
 
 from bico.methods.bico.noise import shift_sigma
-from bico.models.devices import pick_device, pick_dtype
+from bico.models.devices import Placement, pick_device, pick_dtype
 from bico.models.wan import (
     PlainAttention,
     latent_statistics,
@@ -253,7 +253,7 @@ def train(
         data = Batches(settings, PromptTokenizer(tokenizer))
 
         def begin() -> _Learner:
-            coder = load_vae(vae, on, torch.float32)
+            coder = load_vae(vae, Placement(on, torch.float32))
             return _Learner(settings, tokenizer, coder, len(data), on, precision, start_from, compiled)
 
         learn(made_from, output, log_file, begin, data, **pieces)
@@ -274,7 +274,9 @@ class _Learner(Learner):
         models = new_models(settings, len(self.tokenizer), vae.config.z_dim)
         if start_from:
             for name, load in (("transformer", load_transformer), ("text_encoder", load_text_encoder)):
-                models[name].load_state_dict(load(Path(start_from) / name, device, torch.float32).state_dict())
+                models[name].load_state_dict(
+                    load(Path(start_from) / name, Placement(device, torch.float32)).state_dict()
+                )
         super().__init__(models, settings, steps, device, pick_dtype(precision, device))
         self.vae, self.latent_statistics = vae, latent_statistics(vae, torch.zeros((), device=device))
         along = axes(settings["width"], _POINTS**2 + len(MAPPED), _POSES.shape[1])

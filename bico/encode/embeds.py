@@ -22,9 +22,11 @@ from torch import nn
 
 from bico import InputError
 from bico.models.components import component_folder, component_id
+from bico.models.devices import Placement, place
 from bico.models.wan import encode_tokens, free_memory, load_embeds, load_text_encoder, save_embeds
 from bico.prompts.table import numbered_prompts
 from bico.runtime.command import progress
+from bico.runtime.compute import Compute
 from bico.runtime.files import write_text
 from bico.runtime.provenance import digest, file_digest, made_by
 from bico.text.grammar import parse
@@ -39,6 +41,24 @@ Ids = tuple[int, ...]
 
 
 @dataclass(frozen=True)
+class EmbedSettings:
+    """text_length: tokens that a prompt may have, end-of-text included; dtype: auto, float32 or bfloat16."""
+
+    text_length: int
+    dtype: str = "auto"
+
+
+def encode_prompts(
+    settings: EmbedSettings, prompts: str | Path, tokenizer: str | Path, text_encoder: str | Path, output: str | Path,
+    compute: Compute = Compute(),
+) -> None:  # fmt: skip
+    """Encodes the prompts of a CSV. tokenizer, text_encoder: their folders, or the manifests of their weights. Raises
+    InputError."""
+    placed = place(compute, settings.dtype)
+    TextEncoder(tokenizer, text_encoder, settings.text_length, placed, compute.embeds).encode_csv(prompts, output)
+
+
+@dataclass(frozen=True)
 class TextEncoder:
     """A text encoder that is loaded only where it must be.
 
@@ -49,9 +69,7 @@ class TextEncoder:
     tokenizer: str | Path
     component: str | Path
     text_length: int
-    device: torch.device
-    dtype: torch.dtype
-    offload: str = "none"
+    placed: Placement
     waiting: str | Path | None = None
 
     @cached_property
@@ -61,10 +79,9 @@ class TextEncoder:
     @cached_property
     def made_by(self) -> str:
         """A digest of all that embeds depend on besides the prompt."""
-        card = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
-        return digest(
-            [component_id(self.component), made_by(__file__, "encode_prompts", card, text_encoder=self.dtype)]
-        )
+        device, dtype = self.placed.device, self.placed.dtype
+        card = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        return digest([component_id(self.component), made_by(__file__, "encode_prompts", card, text_encoder=dtype)])
 
     def encode_csv(self, prompts: str | Path, output: str | Path) -> None:
         """Encodes the prompts of a CSV; see `save_embeds`. Raises InputError that names the file and the rows of
@@ -95,7 +112,7 @@ class TextEncoder:
 
     def _load_and_encode(self, batches: Sequence[Sequence[Ids]]) -> list[list[torch.Tensor]]:
         log.info("loading the text encoder for %d prompts", sum(map(len, batches)))
-        model = load_text_encoder(component_folder(self.component), self.device, self.dtype, self.offload)
+        model = load_text_encoder(component_folder(self.component), self.placed)
         embeds = [self._encode(model, batch) for batch in batches]
         if self._folder:
             done = {self._file(batch): found for batch, found in zip(batches, embeds, strict=True)}
@@ -107,7 +124,7 @@ class TextEncoder:
 
     def _encode(self, model: nn.Module, batch: Sequence[Ids]) -> list[torch.Tensor]:
         ids = progress(batch, "prompts", "prompt") if len(batch) > 1 else batch
-        return encode_tokens(model, ids, self.text_length, self.device)
+        return encode_tokens(model, ids, self.text_length, self.placed.device)
 
     def _encode_for_others(self, model: nn.Module, done: dict[Path, list[torch.Tensor]]) -> None:
         """Leaves what jobs of this run will ask for, where it does not wait yet, and removes what none will."""

@@ -309,6 +309,16 @@ def _frames_left(source: str | Path, track: _Track, frames: int, start: str | in
     return min(frames, found)
 
 
+@dataclass(frozen=True)
+class TrimSettings:
+    """What `trim` is told."""
+
+    frames: int
+    start: str | int = "0"
+    fps: float | None = None
+    short: str = "error"
+
+
 def trim(
     source: str | Path,
     destination: str | Path,

@@ -1,6 +1,5 @@
 """A component of a model, as a stage is given it: by its folder, or by the manifest of its weights."""
 
-import argparse
 import hashlib
 import json
 import os
@@ -34,14 +33,6 @@ def component_folder(path: str | Path) -> Path:
         return path
     content = read_manifest(path)
     return Path(os.path.normpath(path.parent / content["folder"])) if "folder" in content else Path(content["path"])
-
-
-def component_argument(text: str) -> Path:
-    """A component of a model: its folder, or the manifest of its weights."""
-    try:
-        return component_folder(text)
-    except InputError as problem:
-        raise argparse.ArgumentTypeError(str(problem)) from None
 
 
 def component_digest(manifest: str | Path) -> str:

@@ -1,11 +1,31 @@
 """Where the models run, and in which precision."""
 
+from dataclasses import dataclass
+
 import torch
 
 from bico import InputError
+from bico.runtime.compute import Compute
 
 # Without loss scaling float16 would round small gradients to zero.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a model computes, and in which precision. offload: `cpu` keeps its weights in main memory, and each of its
+    layers goes to the device while it computes."""
+
+    device: torch.device = torch.device("cpu")
+    dtype: torch.dtype = torch.float32
+    offload: str = "none"
+
+
+def place(compute: Compute, dtype: str = "auto", device: torch.device | None = None) -> Placement:
+    """A model's placement. dtype: auto, float32 or bfloat16. device: the one that is picked already. Raises
+    InputError."""
+    device = device or pick_device(compute.device)
+    return Placement(device, pick_dtype(dtype, device), compute.offload)
 
 
 def pick_device(name: str = "auto") -> torch.device:

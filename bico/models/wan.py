@@ -7,6 +7,7 @@ import gc
 import json
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +21,17 @@ from torch import nn
 from transformers import UMT5EncoderModel
 
 from bico import InputError
+from bico.models.devices import Placement
 from bico.models.tensors import load_tensors, require_finite
 from bico.runtime.files import atomic
 
 _MOST_SCORES = 2**27  # of plain attention: a quarter of a GB in bfloat16
 
 
-def load_transformer(folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none") -> nn.Module:
-    """A frozen WanTransformer3DModel; with offload `cpu` its weights stay in main memory. Raises InputError."""
-    transformer = _load(WanTransformer3DModel, folder, device, dtype, offload)
-    if device.type == "cpu" and dtype == torch.bfloat16:
+def load_transformer(folder: str | Path, placed: Placement) -> nn.Module:
+    """A frozen WanTransformer3DModel. Raises InputError."""
+    transformer = _load(WanTransformer3DModel, folder, placed)
+    if placed.device.type == "cpu" and placed.dtype == torch.bfloat16:
         transformer.set_attn_processor(PlainAttention())
     return transformer
 
@@ -60,21 +62,22 @@ def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Ten
     return torch.stack([even * cos - odd * sin, even * sin + odd * cos], -1).flatten(-2)
 
 
-def load_vae(folder: str | Path, device: torch.device, dtype: torch.dtype, tiling: bool = False) -> AutoencoderKLWan:
-    """A frozen AutoencoderKLWan. Its activations are what is large: with `tiling` it codes overlapping tiles one by one
-    and blends them, which changes latents and pixels a little. Raises InputError."""
-    vae = _load(AutoencoderKLWan, folder, device, dtype)
+def load_vae(folder: str | Path, placed: Placement, tiling: bool = False) -> AutoencoderKLWan:
+    """A frozen AutoencoderKLWan, never offloaded, for its weights are small. Its activations are what is large: with
+    `tiling` it codes overlapping tiles one by one and blends them, which changes latents and pixels a little. Raises
+    InputError."""
+    vae = _load(AutoencoderKLWan, folder, replace(placed, offload="none"))
     if tiling:
         vae.enable_tiling()
     return vae
 
 
-def load_text_encoder(folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none") -> nn.Module:
+def load_text_encoder(folder: str | Path, placed: Placement) -> nn.Module:
     """A frozen UMT5EncoderModel. Raises InputError."""
-    return _load(UMT5EncoderModel, folder, device, dtype, offload)
+    return _load(UMT5EncoderModel, folder, placed)
 
 
-def load_text_projection(folder: str | Path, device: torch.device, dtype: torch.dtype) -> nn.Module:
+def load_text_projection(folder: str | Path, placed: Placement) -> nn.Module:
     """The transformer's text projection alone, e [B, L, E] to p [B, L, D], without loading the rest of it."""
     folder, prefix = _checked(folder), "condition_embedder.text_embedder."
     with init_empty_weights():
@@ -86,7 +89,7 @@ def load_text_projection(folder: str | Path, device: torch.device, dtype: torch.
             tensors |= {k.removeprefix(prefix): file.get_tensor(k) for k in file.keys() if k.startswith(prefix)}  # noqa: SIM118
     projection.load_state_dict(tensors, strict=True, assign=True)
     require_finite(folder, {prefix + name: tensor for name, tensor in tensors.items()})
-    return projection.to(device, dtype).eval().requires_grad_(False)
+    return projection.to(placed.device, placed.dtype).eval().requires_grad_(False)
 
 
 def transformer_bytes(folder: str | Path, dtype: torch.dtype) -> int:
@@ -199,8 +202,8 @@ def _try_float32(vae: AutoencoderKLWan) -> str:
     return "" if vae.dtype == torch.float32 else "; try compute.vae_dtype: float32"
 
 
-def _load(kind, folder: str | Path, device: torch.device, dtype: torch.dtype, offload: str = "none"):
-    dtype_argument = {"dtype" if kind is UMT5EncoderModel else "torch_dtype": dtype}
+def _load(kind, folder: str | Path, placed: Placement):
+    dtype_argument = {"dtype" if kind is UMT5EncoderModel else "torch_dtype": placed.dtype}
     folder = _checked(folder)
     options = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True, **dtype_argument}
     try:
@@ -211,6 +214,6 @@ def _load(kind, folder: str | Path, device: torch.device, dtype: torch.dtype, of
         raise InputError(f"{folder}: {len(missing)} weights are missing, such as {missing[0]}")
     require_finite(folder, model.state_dict())
     model.eval().requires_grad_(False)
-    if offload == "cpu" and device.type != "cpu":
-        return cpu_offload(model, device)
-    return model.to(device)
+    if placed.offload == "cpu" and placed.device.type != "cpu":
+        return cpu_offload(model, placed.device)
+    return model.to(placed.device)

@@ -17,6 +17,7 @@ from bico import InputError
 from bico.methods import DEFAULT, Method, make
 from bico.plan.config import load_config, load_methods, readable
 from bico.plan.tables import Composition, Concept, Names, Tables, load_tables
+from bico.prompts.writers import WRITERS, Kind
 from bico.runtime.files import write_json
 from bico.runtime.provenance import OF_VIDEO, ROOT, canonical, code_digest, digest, packages_of, versions
 from bico.runtime.reading import read_yaml
@@ -25,7 +26,7 @@ from bico.weights.manifests import missing_weights
 
 # What lies in the results folder besides the methods.
 RESERVED = ("concepts", "logs", "benchmarks")
-OF_VLM = ("dialogue", "registry", "qwen", "devices", "runs")  # the modules that only the language model needs
+OF_VLM = ("dialogue", "qwen", "devices", "runs")  # the modules that only who asks a model needs
 
 
 def has_accelerator() -> bool:
@@ -139,14 +140,20 @@ class Plan:
 
     def needed_components(self) -> tuple[str, ...]:
         """The components of the model that this configuration needs: the language model only where it is asked."""
-        return (*self.main.components, *(("vlm",) if self.needs_vlm else ()))
+        return (*self.main.components, *self._of_prompts)
 
     @cached_property
-    def needs_vlm(self) -> bool:
+    def _of_prompts(self) -> tuple[str, ...]:
+        """The components that the prompts of the main method need."""
         if not self.main.training_prompts(self):
-            return False
-        writes = self.config["prompts"]["writer"] == "vlm"
-        return any(writes or not concept.spatial for concept in self.trained())
+            return ()
+        names = () if all(concept.spatial for concept in self.trained()) else ("vlm",)
+        return tuple(dict.fromkeys((*names, *filter(None, [self.writer.component]))))
+
+    @property
+    def writer(self) -> Kind:
+        """Who writes the training prompts."""
+        return WRITERS[self.config["prompts"]["writer"]]
 
     def compute(self) -> dict:
         """How scripts use the machine; a change of it is no cause to run again."""
@@ -226,13 +233,13 @@ class Plan:
 
     # -- settings
 
-    def parameters(self, script: str, settings: dict, still: bool = False, asks_vlm: bool = True) -> dict[str, str]:
+    def parameters(self, script: str, settings: dict, still: bool = False, asks: bool = True) -> dict[str, str]:
         """What a rule depends on besides its input files, as Snakemake compares it: the stage's settings, a digest of
-        the stage's code, the versions of its packages. What only the language model needs does not count where it is
-        not asked; nor do the packages that read and write video where it is about an image alone."""
+        the stage's code, the versions of its packages. What only a language model needs does not count where none is
+        asked; nor do the packages that read and write video where it is about an image alone."""
         path = ROOT / "scripts" / f"{script}.py"
-        code = code_digest(path, () if asks_vlm else OF_VLM)
-        packages = packages_of(script, path) if asks_vlm else ()
+        code = code_digest(path, () if asks else OF_VLM)
+        packages = packages_of(script, path) if asks else ()
         counted = (package for package in packages if not (still and package in OF_VIDEO))
         return {"code": code, "settings": canonical(settings), "versions": canonical(versions(*counted))}
 
@@ -259,7 +266,7 @@ class Plan:
     def prompts_settings(self, of_frames: bool = False) -> dict:
         """of_frames: of the spatial prompts, one for each frame whatever `count` is."""
         prompts = {name: value for name, value in self.config["prompts"].items() if not (of_frames and name == "count")}
-        if prompts["writer"] != "vlm":
+        if not self.writer.asks:
             return {name: prompts[name] for name in ("writer", "count", "seed") if name in prompts}
         return prompts | {"dtype": self.config["compute"]["dtype"], "text_length": self.model.text_length}
 

@@ -14,7 +14,7 @@ from bico import InputError
 from bico.prompts.answers import BY_HAND, parse_phrases
 from bico.prompts.instructions import CONCEPT_SYSTEM, PROMPT_SYSTEM
 from bico.runtime.command import default_settings, progress
-from bico.runtime.runs import Journal, until_stopped
+from bico.runtime.runs import Journal, interruptible
 from bico.text.phrases import Phrases, missing_phrases, required_phrases
 from bico.text.tokens import PromptTokenizer
 
@@ -163,7 +163,7 @@ def _left(journal: Journal, count: int) -> Iterator[int]:
     done = len(journal.entries)
     if done:
         log.info("going on with prompt %d of %d", done + 1, count)
-    return until_stopped(progress(range(done, count), "prompts", "prompt", initial=done, total=count))
+    return interruptible(progress(range(done, count), "prompts", "prompt", initial=done, total=count))
 
 
 def prompt_conversation(phrases: Phrases, kind: str) -> list[dict]:

@@ -1,6 +1,6 @@
 """The training prompts of a concept: written by the language model, or by template; with a report on them."""
 
-from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,75 +9,105 @@ from bico import InputError
 from bico.media.video import media_kind, probe, read_frames, read_frames_zip
 from bico.models.components import component_digest, component_folder
 from bico.prompts.table import write_prompts
-from bico.prompts.writers import WITHOUT_MODEL
+from bico.prompts.writers import WRITERS
+from bico.runtime.command import default_settings
+from bico.runtime.compute import Compute
 from bico.runtime.files import write_json
 from bico.runtime.provenance import file_digest, made_by
 from bico.text.phrases import Phrases, keeps_phrases, read_phrases, required_phrases
 
-SAMPLING = ("temperature", "top_k", "top_p", "max_new_tokens")
-SETTINGS = ("writer", "count", "seed", *SAMPLING, "attempts", "dtype", "text_length")
+DEFAULTS = default_settings("prompts")
+
+
+@dataclass(frozen=True)
+class PromptSettings:
+    """The section `prompts` of the configuration, which says what each means. Those from `temperature` on are of
+    writers that ask a model; dtype: of its weights; text_length: the most tokens of the text encoder, any without."""
+
+    writer: str = DEFAULTS["writer"]
+    count: int = DEFAULTS["count"]
+    seed: int = DEFAULTS["seed"]
+    temperature: float = DEFAULTS["temperature"]
+    top_k: int = DEFAULTS["top_k"]
+    top_p: float = DEFAULTS["top_p"]
+    max_new_tokens: int = DEFAULTS["max_new_tokens"]
+    attempts: int = DEFAULTS["attempts"]
+    dtype: str = "auto"
+    text_length: int | None = None
 
 
 def write_training_prompts(
-    settings: dict, media: str | Path, concept: str, phrases: str | Path, vlm: str | Path | None,
-    output: str | Path, report: str | Path, compute: Mapping[str, str], tokenizer: str | Path | None = None,
+    settings: PromptSettings, media: str | Path, concept: str, phrases: str | Path, vlm: str | Path | None,
+    tokenizer: str | Path | None, output: str | Path, report: str | Path, compute: Compute = Compute(),
 ) -> None:  # fmt: skip
     """Writes `count` prompts of a video or an image, or a spatial one for each frame of a zip of frames, as CSV; and
     the report: how many keep all their key phrases.
 
-    settings: SETTINGS, of which `writer` (`vlm`, or one of WITHOUT_MODEL) and `count` are needed. vlm: the manifest of
-    the model's weights, or its folder. compute: `device` and `offload` of the model. tokenizer: the text encoder's, the
-    same way: no prompt of the model is longer than fits into `text_length` of its tokens; without it any length will
-    do. The model's prompts are kept one by one in the run's folder (see `bico.runtime.runs`): a killed run goes on with
-    the next. Raises InputError, Stopped.
+    vlm: the manifest of the weights of the model that writes, or its folder, where the writer asks one. tokenizer: the
+    text encoder's, the same way: no prompt of the model is longer than fits into `text_length` of its tokens; without
+    it any length will do. The model's prompts are kept one by one in the run's folder (see `bico.runtime.runs`): a
+    killed run goes on with the next. Raises InputError, Stopped.
     """
-    if settings["writer"] in WITHOUT_MODEL:
+    _require_possible(settings, vlm, tokenizer)
+    if not WRITERS[settings.writer].asks:
         _publish(settings, output, report, *_without_model(settings, media, concept, read_phrases(phrases)))
         return
-    from bico.models.devices import pick_device, pick_dtype
-    from bico.runtime.runs import hold
+    from bico.models.devices import place
+    from bico.runtime.runs import claim_run
 
-    device = pick_device(compute["device"])
-    dtype = pick_dtype(settings.get("dtype", "auto"), device)
-    files = {"media": file_digest(media), "phrases": file_digest(phrases), "vlm": component_digest(vlm)}
+    placed = place(compute, settings.dtype)
+    files = {"media": file_digest(media), "phrases": file_digest(phrases), "vlm": vlm and component_digest(vlm)}
     files["tokenizer"] = tokenizer and component_digest(tokenizer)
-    made_from = {"settings": settings, **files, **made_by(__file__, "prompts", device.type, vlm=dtype)}
-    with hold(made_from, output, report) as run:
+    made = made_by(__file__, "prompts", placed.device.type, vlm=placed.dtype)
+    with claim_run({"settings": asdict(settings), **files, **made}, output, report) as run:
         if run is not None:
             shown = (settings, media, concept, read_phrases(phrases))
-            folders = component_folder(vlm), tokenizer and component_folder(tokenizer)
-            written = _by_model(*shown, *folders, (device, dtype, compute["offload"]), run)
-            _publish(settings, output, report, *written)
+            folders = (path and component_folder(path) for path in (vlm, tokenizer))
+            _publish(settings, output, report, *_by_model(*shown, *folders, placed, run))
 
 
-def _publish(settings: dict, output, report_file, names: list[str], prompts: list[str], report: dict) -> None:
+def _require_possible(settings: PromptSettings, vlm, tokenizer) -> None:
+    if settings.writer not in WRITERS:
+        raise InputError(f"writer: found '{settings.writer}', allowed: {', '.join(WRITERS)}")
+    if WRITERS[settings.writer].component and not vlm:
+        raise InputError(f"writer: '{settings.writer}' asks a model, and none is given")
+    if tokenizer and settings.text_length is None:
+        raise InputError("text_length is missing, which the tokenizer's tokens are counted against")
+
+
+def _publish(settings: PromptSettings, output, report_file, names: list[str], prompts: list[str], report: dict) -> None:
     shares = {f"share_{kept}": report[kept] / report["count"] for kept in ("kept", "kept_first_try")}
-    write_json(report_file, {"writer": settings["writer"], **report, **shares})
+    write_json(report_file, {"writer": settings.writer, **report, **shares})
     write_prompts(output, list(zip(names, prompts, strict=True)))
 
 
-def _without_model(settings: dict, media, concept: str, phrases: Phrases) -> tuple[list[str], list[str], dict]:
+def _without_model(
+    settings: PromptSettings, media, concept: str, phrases: Phrases
+) -> tuple[list[str], list[str], dict]:
     frames = _is_frames(media)
     kind = "image" if frames else media_kind(media)
     names = _frames(media, concept)[0] if frames else _clip_names(settings, media)
-    write = WITHOUT_MODEL[settings["writer"]]
-    prompts = write(phrases, kind, len(names), **_chosen(settings, "seed"))
+    prompts = WRITERS[settings.writer].prompts(phrases, kind, len(names), settings.seed)
     kept = sum(keeps_phrases(prompt, required_phrases(phrases, kind)) for prompt in prompts)
     return names, prompts, {"count": len(prompts), "kept_first_try": kept, "kept": kept, "reasked": 0}
 
 
 def _by_model(
-    settings: dict, media, concept: str, phrases: Phrases, vlm: Path, tokenizer: Path | None, placed: tuple, run: Path
-) -> tuple[list[str], list[str], dict]:
-    """placed: the model's device, precision and offloading."""
+    settings: PromptSettings, media, concept: str, phrases: Phrases, vlm: Path | None, tokenizer: Path | None, placed,
+    run: Path,
+) -> tuple[list[str], list[str], dict]:  # fmt: skip
     from bico.prompts.dialogue import Room, Sampling, diversify, diversify_frames
-    from bico.prompts.writers.registry import open_writer
+    from bico.prompts.writers import open_writer
     from bico.runtime.runs import Journal
 
-    room = Room(tokenizer, settings["text_length"]) if tokenizer else None
-    model = open_writer(settings["writer"], vlm, *placed)
-    options = {"sampling": Sampling(**_chosen(settings, *SAMPLING)), **_chosen(settings, "seed", "attempts")}
-    options |= {"journal": Journal(run / "prompts.jsonl", counted=True), "room": room}
+    model = open_writer(settings.writer, vlm, placed)
+    options = {
+        "sampling": Sampling(settings.temperature, settings.top_k, settings.top_p, settings.max_new_tokens),
+        "seed": settings.seed,
+        "attempts": settings.attempts,
+        "journal": Journal(run / "prompts.jsonl", counted=True),
+        "room": Room(tokenizer, settings.text_length) if tokenizer else None,
+    }
     if _is_frames(media):
         names, frames = _frames(media, concept)
         return names, *diversify_frames(model, frames, phrases, **options)
@@ -89,8 +119,8 @@ def _is_frames(media) -> bool:
     return Path(media).suffix == ".zip"
 
 
-def _clip_names(settings: dict, media) -> list[str]:
-    return [Path(media).name] * settings["count"]
+def _clip_names(settings: PromptSettings, media) -> list[str]:
+    return [Path(media).name] * settings.count
 
 
 def _frames(media, concept: str) -> tuple[list[str], list[np.ndarray]]:
@@ -99,8 +129,3 @@ def _frames(media, concept: str) -> tuple[list[str], list[np.ndarray]]:
     if not members:
         raise InputError(f"{media}: holds no frames")
     return [f"{concept}/{name}" for name, _ in members], [frame for _, frame in members]
-
-
-def _chosen(settings: dict, *names: str) -> dict:
-    """The named settings that are there; the others keep their defaults in bico."""
-    return {name: settings[name] for name in names if name in settings}

@@ -1,7 +1,6 @@
 """Rendering: a bound prompt and a seed to a video."""
 
 import logging
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +12,15 @@ from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 from bico.media.video import write_image, write_video
 from bico.models.components import component_folder, component_id, vae_factors
 from bico.models.denoiser import BlockwiseTransformer
+from bico.models.devices import Placement, place
 from bico.models.tensors import load_state, require_finite, save_state
 from bico.models.wan import decode_video, free_memory, load_transformer, load_vae
 from bico.render.bound_prompt import load_bound_prompt, read_header
 from bico.runtime.command import progress
+from bico.runtime.compute import Compute
 from bico.runtime.files import write_json
 from bico.runtime.provenance import commit, file_digest, made_by
-from bico.runtime.runs import hold, until_stopped
+from bico.runtime.runs import claim_run, interruptible
 
 log = logging.getLogger(__name__)
 
@@ -73,31 +74,32 @@ def sample(
 
 def render(
     settings: RenderSettings, bound_prompt: str | Path, transformer: str | Path, vae: str | Path, output: str | Path,
-    made: str | Path, device: torch.device, dtypes: tuple[torch.dtype, torch.dtype], offload: str = "none",
-    checkpoint_minutes: float = math.inf,
+    made: str | Path, compute: Compute = Compute(),
 ) -> None:  # fmt: skip
     """Renders a bound prompt to `output`, an image when it ends in .png, and writes to `made` (JSON) what made it.
 
-    transformer, vae: their folders, or the manifests of their weights. dtypes: of the two. The transformer is dropped
-    before the VAE is loaded; latents are kept in the run's folder (see `bico.runtime.runs`), so a kill or a failed
-    decoding loses little. The noise is drawn on the CPU: a seed means the same everywhere. Raises Stopped when it was
-    told to stop and has saved itself.
+    transformer, vae: their folders, or the manifests of their weights. The transformer is dropped before the VAE is
+    loaded; latents are kept in the run's folder (see `bico.runtime.runs`), so a kill or a failed decoding loses little.
+    The noise is drawn on the CPU: a seed means the same everywhere. Raises Stopped when it was told to stop and has
+    saved itself.
     """
     folders = component_folder(transformer), component_folder(vae)
+    placed = place(compute, settings.dtype)
+    vae_placed = place(compute, settings.vae_dtype, placed.device)
     prompt = read_header(bound_prompt) | {"sha256": file_digest(bound_prompt)}
     made_from = {
         "settings": asdict(settings),
         "inputs": {"bound_prompt": prompt, "transformer": component_id(transformer), "vae": component_id(vae)},
-        **made_by(__file__, "render", device.type, transformer=dtypes[0], vae=dtypes[1]),
+        **made_by(__file__, "render", placed.device.type, transformer=placed.dtype, vae=vae_placed.dtype),
     }
     transformer, vae = folders
-    with hold(made_from, output, made) as run:
+    with claim_run(made_from, output, made) as run:
         if run is None:
             return
         latents = _Latents(run / "latents.safetensors", latent_shape(settings, vae), settings.seed)
         if latents.done < settings.steps:
-            _denoise(latents, settings, bound_prompt, transformer, device, dtypes[0], offload, checkpoint_minutes)
-        frames = decode_video(load_vae(vae, device, dtypes[1], settings.vae_tiling), latents.value[0])
+            _denoise(latents, settings, bound_prompt, transformer, placed, compute.checkpoint_minutes)
+        frames = decode_video(load_vae(vae, vae_placed, settings.vae_tiling), latents.value[0])
         if Path(output).suffix == ".png":
             write_image(output, frames[0])
         else:
@@ -128,16 +130,16 @@ class _Latents:
 
 
 def _denoise(
-    latents: _Latents, settings: RenderSettings, bound_prompt, transformer, device, dtype, offload: str, minutes: float
+    latents: _Latents, settings: RenderSettings, bound_prompt, transformer, placed: Placement, minutes: float
 ) -> None:
     """Takes the latents through the steps that are left; nothing else stays in memory."""
     prompt = load_bound_prompt(bound_prompt)
-    model = BlockwiseTransformer(load_transformer(transformer, device, dtype, offload))
-    contexts, negative = (context.to(device, dtype) for context in (prompt.contexts, prompt.negative))
+    model = BlockwiseTransformer(load_transformer(transformer, placed))
+    contexts, negative = (context.to(placed.device, placed.dtype) for context in (prompt.contexts, prompt.negative))
     steps = (settings.steps, settings.shift, settings.guidance_scale, latents.done)
-    denoising = sample(model, latents.value.to(device), contexts, negative, *steps)
+    denoising = sample(model, latents.value.to(placed.device), contexts, negative, *steps)
     bar = progress(denoising, "render", "step", initial=latents.done, total=settings.steps)
-    for value in until_stopped(bar, latents.save, minutes):
+    for value in interruptible(bar, latents.save, minutes):
         latents.put(value)
     latents.save()
     del model, contexts, negative, value

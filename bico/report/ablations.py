@@ -19,6 +19,14 @@ It says how well the words reproduce their own source, not how well they compose
 
 
 @dataclass(frozen=True)
+class AblationSettings:
+    """methods: the switches of each ablation, by name; kinds: of the concepts, `image` or `video`."""
+
+    methods: dict
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Row:
     """One method. switches: those that differ from the reference. images, videos: the change of the last stage's mean
     validation loss against the unbound base, in %, of each concept of the kind."""
@@ -27,6 +35,19 @@ class Row:
     switches: dict
     images: tuple[float, ...]
     videos: tuple[float, ...]
+
+
+def ablation_rows(settings: AblationSettings, logs: Sequence[str | Path], reference: dict) -> list["Row"]:
+    """A row for each ablation. logs: of the last stages of each one's concepts, one ablation after the other;
+    reference: the switches that they are compared with."""
+    concepts, rows = len(settings.kinds), []
+    for first, (name, switches) in enumerate(settings.methods.items()):
+        own = zip(settings.kinds, logs[first * concepts : (first + 1) * concepts], strict=True)
+        by_kind = {"image": [], "video": []}
+        for kind, log in own:
+            by_kind[kind].append(log)
+        rows.append(row(name, switches, reference, by_kind["image"], by_kind["video"]))
+    return rows
 
 
 def change_of_loss(log: str | Path) -> float:

@@ -1,5 +1,6 @@
 """The results page: every rendered video beside its sources, one file of HTML that links to the media."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment
@@ -59,6 +60,16 @@ underlined in the colour of their source.</p>
 {%- endfor %}
 </html>
 """
+
+
+@dataclass(frozen=True)
+class PageSettings:
+    """method: whose results are shown; config: the part of the configuration that says what these are; shown: a digest
+    of all that the page shows."""
+
+    method: str
+    config: dict
+    shown: str = ""
 
 
 def write_page(output: str | Path, content: dict) -> None:

@@ -1,5 +1,6 @@
 """Plots of training."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,13 @@ from bico.runtime.files import atomic
 
 matplotlib.use("agg")
 from matplotlib import pyplot as plt
+
+
+@dataclass(frozen=True)
+class PlotSettings:
+    """title: of the plot."""
+
+    title: str
 
 
 def plot_training(path: str | Path, entries: list[dict], title: str) -> None:

@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -132,19 +133,33 @@ def _merged(letters: list[Span]) -> list[Span]:
     return [("".join(letter for letter, _ in group), colour) for colour, group in by_colour]
 
 
-def composition_sheet(path: str | Path, settings: dict, sources: Sequence[str | Path], result: str | Path) -> None:
+@dataclass(frozen=True)
+class SheetSettings:
+    """title: of the result. pieces: of the prompt, a text and its concept, if any. sources: the concepts whose media
+    are shown. height, width: pixels of the result, and so of the sources."""
+
+    title: str
+    pieces: tuple[tuple[str, str | None], ...]
+    sources: tuple[str, ...]
+    height: int
+    width: int
+
+
+def composition_sheet(
+    path: str | Path, settings: SheetSettings, sources: Sequence[str | Path], result: str | Path
+) -> None:
     """The sources' frames above the rendered ones, under the prompt with each concept's words in its colour.
 
-    settings: `title`, `pieces` ([text, concept or None] each), `sources` (the concepts whose clips `sources` are),
-    `height`, `width`.
+    sources: the media of `settings.sources`, in their order.
     """
-    concepts = dict.fromkeys(concept for _, concept in settings["pieces"] if concept)
+    concepts = dict.fromkeys(concept for _, concept in settings.pieces if concept)
     colours = {concept: palette(k) for k, concept in enumerate(concepts)}
-    caption = [(f"{text} ", colours.get(concept)) for text, concept in settings["pieces"]]
-    size = settings["height"], settings["width"]
-    clips = zip(settings["sources"], sources, strict=True)
-    rows = [(f"source: {concept}", cover_crop(_spread(clip), *size)) for concept, clip in clips]
-    contact_sheet(path, [*rows, (settings["title"], _spread(result))], caption)
+    caption = [(f"{text} ", colours.get(concept)) for text, concept in settings.pieces]
+    clips = zip(settings.sources, sources, strict=True)
+    rows = [
+        (f"source: {concept}", cover_crop(_spread(clip), settings.height, settings.width)) for concept, clip in clips
+    ]
+    contact_sheet(path, [*rows, (settings.title, _spread(result))], caption)
 
 
 def _spread(clip: str | Path) -> np.ndarray:

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import NoReturn
 
 from tqdm import tqdm
@@ -17,7 +16,6 @@ from tqdm import tqdm
 from bico import InputError, Stopped
 from bico.runtime.reading import read_yaml
 
-COMPUTE = "BICO_COMPUTE"
 STOPPED = os.EX_TEMPFAIL  # 75: run again, and it goes on
 
 
@@ -42,39 +40,6 @@ def default_settings(section: str) -> dict:
 def parser(description: str) -> argparse.ArgumentParser:
     """A script's argument parser; `description` is its docstring, whose first line is an example."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-
-
-def add_compute_arguments(
-    to: argparse.ArgumentParser, training: bool = False, saves: bool = False, encodes: bool = False
-) -> None:
-    """How a script uses the machine; what it computes does not depend on it. The workflow hands its configuration's
-    `compute` over in the environment, since a change of it is no cause to run again.
-
-    training: the script computes gradients. saves: it saves what it has at an interval. encodes: it encodes prompts.
-    """
-    given = default_settings("compute") | json.loads(os.environ.get(COMPUTE, "{}"))
-    to.add_argument("--device", default=given["device"], help="auto, cpu, cuda, cuda:1, mps")
-    to.add_argument("--offload", choices=("none", "cpu"), default=given["offload"])
-    if training:
-        default = given["gradient_checkpointing"]
-        to.add_argument("--gradient-checkpointing", choices=("auto", True, False), type=_switch, default=default)
-    if saves:
-        to.add_argument("--checkpoint-minutes", type=float, default=given["checkpoint_minutes"])
-    if encodes:
-        shared = "the folder in which the jobs of a run leave prompt embeds for each other"
-        to.add_argument("--embeds", default=given.get("embeds"), help=shared)
-
-
-def _switch(text: str) -> str | bool:
-    return {"true": True, "false": False}.get(text, text)
-
-
-def export_compute(compute: dict, root: Path) -> None:
-    """Lets the shell find the scripts of the checkout `root`, these find its package, and use the machine by
-    `compute`."""
-    os.environ["BICO_SCRIPTS"] = str(root / "scripts")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
-    os.environ[COMPUTE] = json.dumps(compute)
 
 
 def run(main: Callable[[], None]) -> None:

@@ -43,8 +43,9 @@ USED = {
     "export": ("safetensors",),
 }
 
-# The modules that change no number: how a script is called and speaks, and how much memory it will need.
-UNCOUNTED = ("command", "memory")
+# The modules that change no number: how a script is called and speaks, how it uses the machine, how much memory it
+# will need.
+UNCOUNTED = ("command", "compute", "memory")
 OF_VIDEO = ("av", "imageio-ffmpeg")  # those that an image never meets
 
 

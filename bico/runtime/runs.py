@@ -29,7 +29,7 @@ FINISHED = "finished"
 
 
 @contextlib.contextmanager
-def hold(made_from, *outputs: str | Path) -> Iterator[Path | None]:
+def claim_run(made_from, *outputs: str | Path) -> Iterator[Path | None]:
     """Holds the run that makes `outputs` of `made_from` (JSON values) for this process alone, and yields its folder;
     that goes, with those of other fingerprints, when the block ends well.
 
@@ -180,7 +180,7 @@ def _kept(line: bytes, keep: Callable[[dict], bool]) -> dict | None:
         return None
 
 
-def until_stopped(
+def interruptible(
     items: Iterable,
     save: Callable[[], None] = lambda: None,
     minutes: float = math.inf,

@@ -2,27 +2,62 @@
 
 import dataclasses
 import difflib
-from typing import TypeVar
+import types
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from bico import InputError
 
 Stage = TypeVar("Stage")
 
 
-def read(stage: type[Stage], given: dict) -> Stage:
-    """A stage's settings of a JSON object. InputError names each that is missing or unknown."""
-    known = {each.name: each for each in dataclasses.fields(stage)}
-    problems = [f"settings: '{name}' is unknown; {_hint(name, known)}" for name in given if name not in known]
-    absent = (dataclasses.MISSING, dataclasses.MISSING)
-    needed = [name for name, each in known.items() if (each.default, each.default_factory) == absent]
-    problems += [f"settings: '{name}' is missing" for name in needed if name not in given]
+def stage_settings(stage: type[Stage], given: dict) -> Stage:
+    """A stage's settings of a JSON object; lists become tuples. InputError names each that is missing, unknown or of
+    another type."""
+    values, problems = _values(stage, given, "")
     if problems:
         raise InputError(*problems)
-    values = {
-        name: read(known[name].type, value) if dataclasses.is_dataclass(known[name].type) else value
-        for name, value in given.items()
-    }
-    return stage(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    return stage(**values)
+
+
+def _values(stage: type, given: dict, prefix: str) -> tuple[dict, list[str]]:
+    """The fields' values, and what is wrong with them."""
+    known = {each.name: each for each in dataclasses.fields(stage)}
+    absent = (dataclasses.MISSING, dataclasses.MISSING)
+    needed = [name for name, each in known.items() if (each.default, each.default_factory) == absent]
+    problems = [f"settings: '{prefix}{name}' is unknown; {_hint(name, known)}" for name in given if name not in known]
+    problems += [f"settings: '{prefix}{name}' is missing" for name in needed if name not in given]
+    kinds, values = get_type_hints(stage), {}
+    for name in given.keys() & known.keys():
+        kind, value = kinds[name], given[name]
+        if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+            inner, found = _values(kind, value, f"{prefix}{name}.")
+            problems += found
+            values[name] = None if found else kind(**inner)
+        elif _fits(value, kind):
+            values[name] = _frozen(value)
+        else:
+            expected = kind.__name__ if isinstance(kind, type) else kind
+            problems.append(f"settings: '{prefix}{name}' is {value!r}; expected: {expected}")
+    return values, problems
+
+
+def _fits(value, kind) -> bool:
+    """Whether a JSON value is of a type: a class, a union, or a tuple."""
+    if get_origin(kind) is types.UnionType:
+        return any(_fits(value, each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)
+        if not isinstance(value, (list, tuple)) or (inner[-1] is not Ellipsis and len(inner) != len(value)):
+            return False
+        inner = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+        return all(map(_fits, value, inner))
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else kind)
+
+
+def _frozen(value):
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _hint(name: str, known: dict) -> str:

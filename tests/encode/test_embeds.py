@@ -13,6 +13,7 @@ import torch
 from bico import InputError
 from bico.encode import embeds
 from bico.encode.embeds import TextEncoder
+from bico.models.devices import Placement
 from bico.models.wan import encode_tokens, load_embeds, load_text_encoder
 from bico.prompts.table import write_prompts
 from tests import ROOT
@@ -41,7 +42,7 @@ def csv(run: Path, concept: str) -> Path:
 
 
 def job(run: Path, waiting: str | None = "waiting", **options) -> TextEncoder:
-    placed = (64, CPU, torch.float32, "none", waiting and run / waiting)
+    placed = (64, Placement(CPU, torch.float32), waiting and run / waiting)
     return TextEncoder(run / "tokenizer.json", run / "text_encoder.json", *placed, **options)
 
 
@@ -55,7 +56,7 @@ def loads(caplog) -> list[str]:
 
 
 def test_a_prompt_at_its_own_length_has_the_embeds_that_it_has_padded_and_masked(embedded):
-    encoder = load_text_encoder(embedded / "text_encoder", CPU, torch.float32)
+    encoder = load_text_encoder(embedded / "text_encoder", Placement(CPU, torch.float32))
     for ids in ([5, 9, 300, 7, 1], [1], list(range(3, 60))):
         padded, mask = torch.zeros(1, 64, dtype=torch.long), torch.zeros(1, 64, dtype=torch.long)
         padded[0, : len(ids)], mask[0, : len(ids)] = torch.tensor(ids), 1
@@ -105,8 +106,8 @@ def test_prompts_that_changed_after_they_were_encoded_are_encoded_anew(run, capl
 
 def test_embeds_of_another_encoder_or_precision_are_not_taken(run, caplog):
     composed(job(run), COMPOSITIONS[0])
-    narrow = TextEncoder(*(run / f"{name}.json" for name in ("tokenizer", "text_encoder")), 64, CPU, torch.bfloat16,
-                         waiting=run / "waiting")  # fmt: skip
+    files, placed = (run / f"{name}.json" for name in ("tokenizer", "text_encoder")), Placement(CPU, torch.bfloat16)
+    narrow = TextEncoder(*files, 64, placed, waiting=run / "waiting")
     assert composed(narrow, COMPOSITIONS[0])[0].dtype == torch.bfloat16
     content = json.loads((run / "text_encoder.json").read_text())
     (run / "text_encoder.json").write_text(json.dumps(content | {"revision": "other"}))
@@ -164,7 +165,7 @@ def test_rows_too_long_for_the_encoder_are_refused_by_number_with_what_to_do(run
 
 
 def test_weights_that_give_no_numbers_are_refused(embedded):
-    encoder = load_text_encoder(embedded / "text_encoder", CPU, torch.float32)
+    encoder = load_text_encoder(embedded / "text_encoder", Placement(CPU, torch.float32))
     encoder.encoder.final_layer_norm.weight.data[0] = float("nan")
     with pytest.raises(InputError, match="not finite: its weights are damaged"):
         encode_tokens(encoder, [[5, 1]], 64, CPU)

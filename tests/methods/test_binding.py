@@ -9,6 +9,7 @@ from bico.methods.bico.checkpoint import load_binder
 from bico.methods.bico.switches import PRESETS
 from bico.models import wan
 from bico.models.denoiser import BlockwiseTransformer
+from bico.models.devices import Placement
 from bico.render.render import sample
 from tests import RELEASED
 from tests.methods.test_binder import trained
@@ -47,7 +48,9 @@ def test_in_bfloat16_on_a_cpu_the_velocity_is_that_of_float32_to_its_precision(e
     latents, timestep = torch.randn(2, channels, 3, 4, 4), torch.tensor([900.0, 300.0])
     velocities = []
     for dtype in (torch.float32, torch.bfloat16):
-        loaded = BlockwiseTransformer(wan.load_transformer(embedded / "transformer", torch.device("cpu"), dtype))
+        loaded = BlockwiseTransformer(
+            wan.load_transformer(embedded / "transformer", Placement(torch.device("cpu"), dtype))
+        )
         contexts = torch.randn(
             loaded.blocks, 2, 7, loaded.transformer.proj_out.in_features, generator=torch.Generator().manual_seed(1)
         )

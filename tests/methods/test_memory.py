@@ -12,6 +12,7 @@ from bico.methods.bico.layout import shapes
 from bico.methods.bico.memory import Need, cgroup_free, require_memory, training_need
 from bico.methods.bico.optimizer import AdamW
 from bico.models.denoiser import BlockwiseTransformer
+from bico.models.devices import Placement
 from bico.models.wan import load_transformer, transformer_bytes
 from bico.plan.config import load_config
 from tests import RELEASED, ROOT
@@ -51,7 +52,7 @@ def test_all_memory_of_binders_is_there_before_the_first_step_and_as_much_as_was
 def test_the_weights_of_a_transformer_take_what_was_said():
     folder = RELEASED / "transformer"
     for dtype in (torch.float32, torch.bfloat16):
-        loaded = load_transformer(folder, CPU, dtype)
+        loaded = load_transformer(folder, Placement(CPU, dtype))
         assert transformer_bytes(folder, dtype) == sum(p.numel() * p.element_size() for p in loaded.parameters())
 
 

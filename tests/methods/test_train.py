@@ -15,11 +15,12 @@ from bico.methods.bico.checkpoint import load_binder
 from bico.methods.bico.noise import shift_sigma
 from bico.methods.bico.train import BindSettings, Compute, train
 from bico.models.denoiser import BlockwiseTransformer
+from bico.models.devices import Placement
 from bico.models.wan import load_transformer, save_embeds
 from bico.plan.config import load_config
 from bico.report.plots import plot_training
 from bico.runtime.runs import forget
-from bico.settings.stage import read
+from bico.settings.stage import stage_settings
 from tests import ROOT
 
 D, N = 96, 4  # of the embedded transformer
@@ -63,7 +64,7 @@ def run(
     """Trains and returns the binder's tensors and the log."""
     files = (inputs / "latents.safetensors", inputs / f"{prompts}.safetensors", inputs / "transformer.json")
     outputs = (folder / "binder.safetensors", folder / "log.jsonl")
-    train(read(BindSettings, given), *files, start_from, *outputs, compute or Compute())
+    train(stage_settings(BindSettings, given), *files, start_from, *outputs, compute or Compute())
     log = [json.loads(line) for line in outputs[1].read_text().splitlines()]
     return load_file(outputs[0]), log
 
@@ -102,7 +103,9 @@ def test_the_first_loss_is_the_base_models_flow_matching_loss(inputs, embedded, 
     given = settings(data="clip", iterations=1, method={"phase1_length": 0})
     _, log = run(inputs, tmp_path, given, "prompts")
     (step,) = [entry for entry in log if "loss" in entry]
-    model = BlockwiseTransformer(load_transformer(embedded / "transformer", torch.device("cpu"), torch.float32))
+    model = BlockwiseTransformer(
+        load_transformer(embedded / "transformer", Placement(torch.device("cpu"), torch.float32))
+    )
     x_0 = load_file(inputs / "latents.safetensors")["clip"][None]
     tensors = load_file(inputs / "prompts.safetensors")
     prompt = np.random.default_rng([0, 1, 0]).permutation(4)[0]
@@ -166,8 +169,8 @@ def validation_of(inputs, given: dict, start) -> list[float]:
 
     folder = json.loads((inputs / "transformer.json").read_text())["path"]
     cpu = torch.device("cpu")
-    model = BlockwiseTransformer(load_transformer(folder, cpu, torch.float32))
-    prompts, given = inputs / "prompts.safetensors", read(BindSettings, given)
+    model = BlockwiseTransformer(load_transformer(folder, Placement(cpu, torch.float32)))
+    prompts, given = inputs / "prompts.safetensors", stage_settings(BindSettings, given)
     embeds = _read_prompts(given, prompts)
     media = _read_media(given, inputs / "latents.safetensors", prompts, embeds)
     examples = _load_examples(given, media, embeds, model, cpu)
@@ -313,8 +316,8 @@ def test_prompts_that_leave_no_room_for_the_absorbent_tokens_are_named(inputs, a
 
     prompts, method = inputs / "spatial.safetensors", {"absorbent": absorbent}
     with pytest.raises(InputError, match=r"prompt \d of \d: 10 tokens with end-of-text, allowed: at most 9, beside"):
-        _read_prompts(read(BindSettings, settings(method=method | {"absorbent_tokens": tokens})), prompts)
-    assert _read_prompts(read(BindSettings, settings(method=method | {"absorbent_tokens": fits})), prompts)
+        _read_prompts(stage_settings(BindSettings, settings(method=method | {"absorbent_tokens": tokens})), prompts)
+    assert _read_prompts(stage_settings(BindSettings, settings(method=method | {"absorbent_tokens": fits})), prompts)
 
 
 def two_processes(inputs, folder, given: dict, **options) -> subprocess.Popen:

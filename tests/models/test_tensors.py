@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from bico import InputError
 from bico.methods.bico.binder import BinderSpec
 from bico.methods.bico.checkpoint import load_binder, save_binder
+from bico.models.devices import Placement
 from bico.models.tensors import load_state, require_finite, save_state
 from bico.models.wan import (
     decode_video,
@@ -81,7 +82,7 @@ def test_weights_with_a_nan_are_refused_when_they_are_loaded(embedded, tmp_path,
     (weights,) = (tmp_path / component).glob("*.safetensors")
     spoil(weights, tensor)
     with pytest.raises(InputError, match=f"{tmp_path / component}: 1 of .* numbers of '{tensor}' are NaN"):
-        load(tmp_path / component, CPU, F32)
+        load(tmp_path / component, Placement(CPU, F32))
 
 
 def test_embeds_and_bound_prompts_with_a_nan_are_neither_saved_nor_loaded(tmp_path):
@@ -103,7 +104,7 @@ def test_embeds_and_bound_prompts_with_a_nan_are_neither_saved_nor_loaded(tmp_pa
 
 
 def test_a_vae_that_overflows_is_told_and_no_black_picture_comes_of_it(embedded):
-    vae = load_vae(embedded / "vae", CPU, F32)
+    vae = load_vae(embedded / "vae", Placement(CPU, F32))
     channels = vae.config.z_dim
     vae.post_quant_conv.bias.data.fill_(float("inf"))
     with pytest.raises(InputError, match=r"the VAE: .* numbers of 'pixels' are NaN or infinite"):

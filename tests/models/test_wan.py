@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from bico import InputError
+from bico.models.devices import Placement
 from bico.models.wan import load_text_encoder, load_transformer, load_vae
 
 LOADS = {
@@ -26,4 +27,4 @@ def test_a_pickle_is_never_opened_even_where_there_is_nothing_else(component, em
     (folder / f"{name}.safetensors").unlink()
     monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was opened"))
     with pytest.raises(InputError, match=f"{component}: cannot be loaded"):
-        load(folder, torch.device("cpu"), torch.float32)
+        load(folder, Placement())

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer
 
 from bico.models import wan
 from bico.models.components import vae_factors
+from bico.models.devices import Placement
 from bico.prompts import dialogue
 from bico.prompts.writers import qwen as vlm
 from bico.text.phrases import Phrases
@@ -64,10 +65,10 @@ def pipeline(tmp_path_factory, request) -> Path:
 def test_a_pipeline_as_published_loads_component_by_component(pipeline):
     """Among the shards lie the text encoder's, whose embeddings are stored once and named twice, and the transformer's,
     of which its text projection is also loaded alone."""
-    encoder = wan.load_text_encoder(pipeline / "text_encoder", CPU, torch.float32)
+    encoder = wan.load_text_encoder(pipeline / "text_encoder", Placement(CPU, torch.float32))
     (embeds,) = wan.encode_tokens(encoder, [[5, 6, 1]], 16, CPU)
-    transformer = wan.load_transformer(pipeline / "transformer", CPU, torch.float32)
-    alone = wan.load_text_projection(pipeline / "transformer", CPU, torch.float32)
+    transformer = wan.load_transformer(pipeline / "transformer", Placement(CPU, torch.float32))
+    alone = wan.load_text_projection(pipeline / "transformer", Placement(CPU, torch.float32))
     assert embeds.shape == (3, 32) and embeds.isfinite().all()
     assert torch.equal(alone(embeds), transformer.condition_embedder.text_embedder(embeds))
     assert wan.transformer_shape(pipeline / "transformer") == (48, 3)
@@ -76,7 +77,7 @@ def test_a_pipeline_as_published_loads_component_by_component(pipeline):
 def test_a_vae_as_published_codes_a_clip_by_the_factors_that_its_old_configuration_implies(pipeline):
     config = json.loads((pipeline / "vae" / "config.json").read_text("utf-8"))
     assert "scale_factor_temporal" not in config and vae_factors(config) == (4, 8)
-    vae = wan.load_vae(pipeline / "vae", CPU, torch.float32)
+    vae = wan.load_vae(pipeline / "vae", Placement(CPU, torch.float32))
     frames = np.random.default_rng(0).integers(0, 256, (5, 16, 24, 3), dtype=np.uint8)
     latents = wan.encode_video(vae, frames)
     assert latents.shape == (16, 2, 2, 3) and wan.decode_video(vae, latents).shape == frames.shape

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
 from bico.models import wan
+from bico.models.devices import Placement
 from bico.prompts import dialogue
 from bico.prompts.writers import qwen as vlm
 from bico.settings.model_file import load_model
@@ -166,7 +167,7 @@ def test_the_published_layout_is_the_old_names_in_shards(folders, language_model
 def test_every_layout_of_the_language_model_holds_the_same_weights(folders, laid_out, layout):
     folder = laid_out(*LAYOUTS[layout])
     assert (folder / "model.safetensors.index.json").exists() == ("sharded" in layout)
-    ours = vlm.load(folder, dtype=torch.bfloat16).model.state_dict()
+    ours = vlm.load(folder, Placement(dtype=torch.bfloat16)).model.state_dict()
     seen = set()
     for path in folders["vlm"].glob("*.safetensors"):
         for name, weight in renamed(load_file(path)).items():

@@ -10,6 +10,7 @@ from bico.media.video import read_frames
 from bico.models.denoiser import BlockwiseTransformer
 from bico.render.bound_prompt import load_bound_prompt, save_bound_prompt
 from bico.render.render import RenderSettings, render, sample
+from bico.runtime.compute import Compute
 from bico.runtime.runs import forget
 
 CPU = torch.device("cpu")
@@ -30,7 +31,7 @@ def bound(tmp_path):
 def rendered(bound, embedded, output, **settings) -> np.ndarray:
     folders = (embedded / "transformer", embedded / "vae")
     made = output.with_name(f"{output.name}.json")
-    render(RenderSettings(**SETTINGS | settings), bound, *folders, output, made, CPU, (torch.float32, torch.float32))
+    render(RenderSettings(**SETTINGS | settings), bound, *folders, output, made, Compute(device="cpu"))
     return read_frames(output)
 
 
@@ -48,7 +49,7 @@ def test_another_file_is_no_bound_prompt(bound, embedded, tmp_path):
             rendered(path, embedded, tmp_path / "a.png")
     with pytest.raises(InputError, match="no such manifest of weights"):
         settings, outputs = RenderSettings(**SETTINGS), (tmp_path / "a.png", tmp_path / "a.json")
-        render(settings, bound, "a.json", "b.json", *outputs, CPU, (torch.float32,) * 2)
+        render(settings, bound, "a.json", "b.json", *outputs, Compute(device="cpu"))
 
 
 def test_a_seed_means_the_same_picture_and_another_seed_another(bound, embedded, tmp_path):

@@ -13,17 +13,17 @@ from tests import ROOT
 
 # Ten lines that bind a word, compose and render, without Snakemake.
 SCRIPT = """
-import sys, torch
+import sys
 from pathlib import Path
 from bico.methods.bico.compose import ComposeSettings, compose
 from bico.plan.config import load_config
 from bico.render.render import RenderSettings, render
-models, cpu, single = Path(sys.argv[1]), torch.device("cpu"), torch.float32
-parts = {name: models / name for name in ("tokenizer", "text_encoder", "transformer")}
+models = Path(sys.argv[1])
+tokenizer, encoder, transformer, vae = (models / each for each in ("tokenizer", "text_encoder", "transformer", "vae"))
 prompt = ComposeSettings("[A dog](rex) in the snow.", negative_prompt="", text_length=64)
-compose(prompt, [sys.argv[2]], parts, "bound.safetensors", cpu, single)
+compose(prompt, [sys.argv[2]], tokenizer, encoder, transformer, "bound.safetensors")
 video = RenderSettings(seed=0, steps=2, shift=5.0, guidance_scale=4.0, height=32, width=48, frames=5, fps=15)
-render(video, "bound.safetensors", parts["transformer"], models / "vae", "dog.mp4", "dog.json", cpu, (single, single))
+render(video, "bound.safetensors", transformer, vae, "dog.mp4", "dog.json")
 assert load_config({})["method"]["gate"] == "zero"
 """
 

@@ -8,7 +8,7 @@ import pytest
 
 from bico import Stopped
 from bico.runtime.files import write_text
-from bico.runtime.runs import Journal, forget, hold, until_stopped
+from bico.runtime.runs import Journal, claim_run, forget, interruptible
 
 
 def names(folder):
@@ -18,10 +18,10 @@ def names(folder):
 def test_a_run_keeps_its_folder_until_its_work_is_done_and_then_only_a_lock_is_left(tmp_path):
     output = tmp_path / "a.bin"
     for made_from in ("old", "new"):
-        with pytest.raises(KeyboardInterrupt), hold(made_from, output) as run:
+        with pytest.raises(KeyboardInterrupt), claim_run(made_from, output) as run:
             (run / "half").write_text(made_from)
             raise KeyboardInterrupt
-    with hold("new", output) as run:
+    with claim_run("new", output) as run:
         assert (run / "half").read_text() == "new"
         write_text(output, "whole")
     assert not run.exists()
@@ -32,7 +32,7 @@ def test_a_run_keeps_its_folder_until_its_work_is_done_and_then_only_a_lock_is_l
 def test_what_was_begun_with_other_settings_is_not_taken_up_without_a_word(tmp_path, caplog):
     for made_from, said in (("old", False), ("old", False), ("new", True)):
         caplog.clear()
-        with caplog.at_level("INFO"), pytest.raises(KeyboardInterrupt), hold(made_from, tmp_path / "a.bin"):
+        with caplog.at_level("INFO"), pytest.raises(KeyboardInterrupt), claim_run(made_from, tmp_path / "a.bin"):
             raise KeyboardInterrupt
         assert ("ignoring a partial run" in caplog.text) == said
 
@@ -42,23 +42,23 @@ def test_a_full_disk_at_the_very_end_loses_nothing_that_is_done(tmp_path, monkey
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("bico.runtime.runs.os.write", full)
-    with hold("this", tmp_path / "a.bin") as run:
+    with claim_run("this", tmp_path / "a.bin") as run:
         write_text(tmp_path / "a.bin", "whole")
     assert (tmp_path / "a.bin").read_text() == "whole" and not run.exists()
 
 
 def test_runs_of_two_outputs_do_not_touch_each_other(tmp_path):
-    with pytest.raises(KeyboardInterrupt), hold("same", tmp_path / "a.bin") as run:
+    with pytest.raises(KeyboardInterrupt), claim_run("same", tmp_path / "a.bin") as run:
         (run / "half").write_text("a")
         raise KeyboardInterrupt
-    with hold("same", tmp_path / "b.bin") as other:
+    with claim_run("same", tmp_path / "b.bin") as other:
         assert not (other / "half").exists()
         write_text(tmp_path / "b.bin", "whole")
     assert (run / "half").read_text() == "a"
 
 
 def make(folder, made_from="this"):
-    with hold(made_from, folder / "out.txt", folder / "log.txt") as run:
+    with claim_run(made_from, folder / "out.txt", folder / "log.txt") as run:
         if run is not None:
             write_text(folder / "log.txt", made_from)
             write_text(folder / "out.txt", made_from)
@@ -108,7 +108,7 @@ def test_what_is_made_of_something_else_is_made_again(tmp_path):
 
 
 def work(folder, ready, go_on):
-    with hold("this", folder / "out.txt", folder / "log.txt"):
+    with claim_run("this", folder / "out.txt", folder / "log.txt"):
         ready.set()
         go_on.wait(60)
         write_text(folder / "log.txt", "by the other")
@@ -145,7 +145,7 @@ def test_who_comes_while_another_makes_the_same_takes_over_when_that_one_is_kill
     (folder,) = (tmp_path / ".runs" / "out.txt").glob("*/")
     (folder / "half").write_text("kept")
     other[0].kill()
-    with hold("this", tmp_path / "out.txt", tmp_path / "log.txt") as run:
+    with claim_run("this", tmp_path / "out.txt", tmp_path / "log.txt") as run:
         assert (run / "half").read_text() == "kept"
         for name in ("out.txt", "log.txt"):
             write_text(tmp_path / name, "whole")
@@ -179,7 +179,7 @@ def test_a_journal_without_a_path_writes_nothing(tmp_path, monkeypatch):
 def test_a_signal_ends_work_after_the_item_in_hand_and_everything_is_saved(number):
     done, saved = [], []
     with pytest.raises(Stopped):
-        for item in until_stopped(range(5), lambda: saved.append(list(done))):
+        for item in interruptible(range(5), lambda: saved.append(list(done))):
             if item == 2:
                 os.kill(os.getpid(), number)
             done.append(item)
@@ -188,12 +188,12 @@ def test_a_signal_ends_work_after_the_item_in_hand_and_everything_is_saved(numbe
 
 def test_work_is_saved_at_its_interval_and_signals_are_as_before_when_it_ends():
     handler, saved = signal.getsignal(signal.SIGTERM), []
-    assert list(until_stopped(range(3), lambda: saved.append(1), minutes=0)) == [0, 1, 2]
+    assert list(interruptible(range(3), lambda: saved.append(1), minutes=0)) == [0, 1, 2]
     assert len(saved) == 3 and signal.getsignal(signal.SIGTERM) is handler
-    assert list(until_stopped(range(3), lambda: saved.append(1))) == [0, 1, 2]
+    assert list(interruptible(range(3), lambda: saved.append(1))) == [0, 1, 2]
     assert len(saved) == 3
 
 
 def test_processes_stop_together_when_one_is_told_to():
     with pytest.raises(Stopped):
-        list(until_stopped(range(3), agree=lambda asked: True))
+        list(interruptible(range(3), agree=lambda asked: True))

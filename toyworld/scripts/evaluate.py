@@ -4,7 +4,9 @@ python toyworld/scripts/evaluate.py transformer --folder resources/world --vae r
 Says how well a model of the procedural world does on scenes that it was never trained on.
 """
 
-from bico.runtime.command import add_compute_arguments, parser, run
+from bico.models.devices import Placement
+from bico.runtime.command import parser, run
+from bico.runtime.compute import add_compute_arguments
 
 
 def main() -> None:
@@ -30,7 +32,7 @@ def main() -> None:
 
     device = pick_device(given.device)
     if given.model == "vae":
-        report = evaluate_vae(load_vae(given.folder, device, torch.float32), given.count)
+        report = evaluate_vae(load_vae(given.folder, Placement(device, torch.float32)), given.count)
     elif given.model == "vlm":
         report = evaluate_vlm(given.folder, given.count, device=given.device)
     else:

@@ -8,7 +8,8 @@ with status 75, and the same command goes on; the model as it is by then lies in
 import math
 from importlib import import_module
 
-from bico.runtime.command import add_compute_arguments, parser, run, settings_argument
+from bico.runtime.command import parser, run, settings_argument
+from bico.runtime.compute import add_compute_arguments
 
 MODELS = ("vae", "vlm", "transformer")
 

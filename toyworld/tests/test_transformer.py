@@ -11,6 +11,7 @@ from diffusers.models.transformers import transformer_wan
 from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 
 from bico import InputError
+from bico.models.devices import Placement
 from bico.models.wan import PlainAttention, encode_tokens, encode_video, load_transformer, load_vae, pad_embeds
 from bico.text.tokens import PromptTokenizer
 from tests import ROOT
@@ -81,7 +82,7 @@ def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline
     settings = SETTINGS | SMALL | {"draws": draws}
     tokenizer = PromptTokenizer(trained / "tokenizer")
     batch = Batches(settings, tokenizer)[22]
-    loaded = load_vae(vae, CPU, torch.float32)
+    loaded = load_vae(vae, Placement(CPU, torch.float32))
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
     learner.draw_by(22)
     _, entry = learner.loss(22, batch)
@@ -130,7 +131,7 @@ def test_half_of_the_heads_of_the_middle_blocks_begin_with_a_look_at_other_frame
 
 def test_a_transformer_sees_just_the_tokens_it_is_to_see(trained):
     """All of them in any order are the whole clip; what it does not see does not matter."""
-    transformer = load_transformer(trained / "transformer", CPU, torch.float32)
+    transformer = load_transformer(trained / "transformer", Placement(CPU, torch.float32))
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(2, transformer.config.in_channels, 3, 4, 4, generator=generator)
     given = torch.tensor([300.0, 900.0]), torch.randn(2, 7, transformer.config.text_dim, generator=generator)
@@ -151,7 +152,7 @@ def test_a_transformer_sees_just_the_tokens_it_is_to_see(trained):
 def test_of_a_clip_of_which_a_quarter_is_seen_it_learns_at_four_times_the_noise_levels(trained, vae):
     settings = SETTINGS | SMALL | {"stages": [[1, [5], 5.0, 0.25]]}
     batch = Batches(settings, PromptTokenizer(trained / "tokenizer"))[0]
-    loaded = load_vae(vae, CPU, torch.float32)
+    loaded = load_vae(vae, Placement(CPU, torch.float32))
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
     seen = []
     learner.model["transformer"].blocks[0].register_forward_hook(lambda module, given, out: seen.append(out.shape[:2]))
@@ -211,7 +212,7 @@ def test_half_of_the_frames_have_the_captions_of_their_clips(trained):
 
 def test_every_weight_learns(vae, trained):
     settings = SETTINGS | SMALL
-    loaded = load_vae(vae, CPU, torch.float32)
+    loaded = load_vae(vae, Placement(CPU, torch.float32))
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
     learner.loss(22, Batches(settings, PromptTokenizer(trained / "tokenizer"))[22])[0].backward()
     still = [name for name, weight in learner.model.named_parameters() if weight.grad is None or not weight.grad.any()]
@@ -223,7 +224,7 @@ def test_a_step_moves_the_matrices_of_the_blocks_as_far_along_all_main_direction
     """Muon (Keller Jordan, 2024): by the gradient's polar factor, of AdamW's size (arXiv 2502.16982, eq. 4)."""
     settings = SETTINGS | SMALL | {"warmup": 1, "weight_decay": 0.0, "muon": 0.01}
     data = Batches(settings, PromptTokenizer(trained / "tokenizer"))
-    loaded = load_vae(vae, CPU, torch.float32)
+    loaded = load_vae(vae, Placement(CPU, torch.float32))
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
     weights = {name: weight for name, weight in learner.model.named_parameters() if weight.grad is None}
     before = {name: weight.detach().clone() for name, weight in weights.items()}
@@ -242,7 +243,7 @@ def test_a_step_moves_the_matrices_of_the_blocks_as_far_along_all_main_direction
 def test_a_step_at_a_share_of_the_learning_rate_is_adamws_at_that_rate(vae, trained):
     settings = SETTINGS | SMALL | {"warmup": 4, "muon": 0.0}  # so the first step goes a quarter of the way
     data = Batches(settings, PromptTokenizer(trained / "tokenizer"))
-    loaded = load_vae(vae, CPU, torch.float32)
+    loaded = load_vae(vae, Placement(CPU, torch.float32))
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
     weights = [weight.detach().clone().requires_grad_() for weight in learner.model.parameters()]
     learner.step(0, data[0])
@@ -258,7 +259,7 @@ def test_a_step_at_a_share_of_the_learning_rate_is_adamws_at_that_rate(vae, trai
 def test_on_a_gpu_steps_as_graphs_learn_what_the_steps_themselves_do(vae, trained):
     settings, gpu = SETTINGS | SMALL | {"stages": [[12, [1, 5], 3.0, 0.5]], "warmup": 9}, torch.device("cuda")
     data = Batches(settings, PromptTokenizer(trained / "tokenizer"))
-    loaded, losses, averages = load_vae(vae, gpu, torch.float32), [], []
+    loaded, losses, averages = load_vae(vae, Placement(gpu, torch.float32)), [], []
     for graphs in (False, True):
         learner = module._Learner(settings, trained / "tokenizer", loaded, 30, gpu, "float32", trained)
         learner.replays = learner.replays if graphs else None

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from bico import InputError, Stopped
+from bico.models.devices import Placement
 from bico.models.wan import decode_video, encode_video, load_vae
 from tests import ROOT
 from toyworld import evaluation
@@ -166,7 +167,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     with pytest.raises(Stopped):
         trained(tmp_path / "pieces", settings, minutes=0)
     (run,) = (tmp_path / "pieces" / ".runs" / "vae").glob("*/")
-    assert load_vae(run / "model", CPU, torch.float32)
+    assert load_vae(run / "model", Placement(CPU, torch.float32))
 
     original = Learner.step
 
@@ -211,7 +212,7 @@ def test_a_setting_that_there_is_not_is_named(tmp_path):
 
 def test_what_is_written_is_what_the_pipeline_loads(tmp_path):
     trained(tmp_path, small(stages=[[1, [5], 0.4, True]]))
-    vae = load_vae(tmp_path / "vae", torch.device("cpu"), torch.float32)
+    vae = load_vae(tmp_path / "vae", Placement(torch.device("cpu"), torch.float32))
     clip = render(sample_scene(np.random.default_rng(0)))
     latents = encode_video(vae, clip)
     assert latents.shape == (4, 1 + FRAMES // 4, 8, 8)
@@ -241,7 +242,7 @@ def test_an_evaluation_says_how_good_a_perfect_vae_is(vae, monkeypatch):
 
 def test_the_shipped_one_gives_held_out_clips_back_without_drift():
     """At 30 dB or more over all 81 frames; the goal is 28."""
-    vae = load_vae(ROOT / "resources" / "world" / "vae", torch.device("cpu"), torch.float32)
+    vae = load_vae(ROOT / "resources" / "world" / "vae", Placement(torch.device("cpu"), torch.float32))
     found = evaluate_vae(vae, scenes=3)
     assert found["psnr"]["mean"] > 30
     assert abs(found["drift"]) < 1

@@ -3,7 +3,7 @@ import sys
 from functools import cache
 
 from bico import InputError
-from bico.runtime.command import export_compute
+from bico.runtime.compute import export_compute
 from bico.runtime.interrupt import Interrupt
 from bico.methods import kinds
 from bico.plan.plan import Plan
@@ -59,15 +59,15 @@ wildcard_constraints:
 
 
 def depends_on(
-    script, settings, still=lambda wildcards: False, asks_vlm=lambda wildcards: True
+    script, settings, still=lambda wildcards: False, asks=lambda wildcards: True
 ):
     """The params of a rule: a function of the wildcards alone, whose value is all that the job depends on besides its
-    inputs. still: whether it is about an image alone; asks_vlm: whether the language model is needed, where it may be.
+    inputs. still: whether it is about an image alone; asks: whether a language model is asked, where one may be.
     """
 
     def parameters(wildcards):
         return plan.parameters(
-            script, settings(wildcards), still(wildcards), asks_vlm(wildcards)
+            script, settings(wildcards), still(wildcards), asks(wildcards)
         )
 
     return parameters
@@ -162,18 +162,24 @@ def source_clips(wildcards):
     return [plan.clip(concept) for concept in plan.sources(wildcards.composition)]
 
 
-def vlm_if(asked, component="vlm"):
-    """The vision-language model, or what it needs besides, as an input where it is asked, nothing elsewhere."""
-
-    def manifest(wildcards):
-        return weights(component)(wildcards) if asked(wildcards) else []
-
-    return manifest
-
-
 def asks_for_phrases(wildcards):
     return not plan.tables.concepts[wildcards.concept].spatial
 
 
 def asks_for_prompts(wildcards):
-    return plan.config["prompts"]["writer"] == "vlm"
+    return plan.writer.asks
+
+
+def names_phrases(wildcards):
+    """The weights of the language model, where it has to name a concept's phrases."""
+    return weights("vlm")(wildcards) if asks_for_phrases(wildcards) else []
+
+
+def writes_prompts(wildcards):
+    """The weights of the model that writes prompts, where there is one."""
+    return weights(plan.writer.component)(wildcards) if plan.writer.component else []
+
+
+def measures_prompts(wildcards):
+    """The text encoder's tokenizer, by which what a model writes is measured."""
+    return weights("tokenizer")(wildcards) if plan.writer.asks else []

@@ -2,7 +2,7 @@
 rule concepts:
     input:
         clip=clip,
-        vlm=vlm_if(asks_for_phrases),
+        vlm=names_phrases,
     output:
         phrases=f"{CONCEPT}/{{concept}}.json",
     log:
@@ -21,7 +21,7 @@ rule concepts:
             "concepts",
             lambda wildcards: plan.concepts_settings(wildcards.concept),
             still=of_image,
-            asks_vlm=asks_for_phrases,
+            asks=asks_for_phrases,
         ),
     shell:
         'python -m bico.runtime.launch {resources.gpu} "$BICO_SCRIPTS"/concepts.py'
@@ -33,8 +33,8 @@ rule prompts:
     input:
         media=clip,
         phrases=f"{CONCEPT}/{{concept}}.json",
-        vlm=vlm_if(asks_for_prompts),
-        tokenizer=vlm_if(asks_for_prompts, "tokenizer"),
+        vlm=writes_prompts,
+        tokenizer=measures_prompts,
     output:
         prompts=f"{CONCEPT}/{{concept}}_prompts.csv",
         report=f"{CONCEPT}/{{concept}}_prompts.report.json",
@@ -54,7 +54,7 @@ rule prompts:
             "prompts",
             lambda wildcards: plan.prompts_settings(),
             still=of_image,
-            asks_vlm=asks_for_prompts,
+            asks=asks_for_prompts,
         ),
     shell:
         'python -m bico.runtime.launch {resources.gpu} "$BICO_SCRIPTS"/prompts.py'
@@ -67,8 +67,8 @@ use rule prompts as spatial_prompts with:
     input:
         media=f"{CONCEPT}/{{concept}}.frames.zip",
         phrases=f"{CONCEPT}/{{concept}}.json",
-        vlm=vlm_if(asks_for_prompts),
-        tokenizer=vlm_if(asks_for_prompts, "tokenizer"),
+        vlm=writes_prompts,
+        tokenizer=measures_prompts,
     output:
         prompts=f"{CONCEPT}/{{concept}}_spatial_prompts.csv",
         report=f"{CONCEPT}/{{concept}}_spatial_prompts.report.json",
@@ -80,5 +80,5 @@ use rule prompts as spatial_prompts with:
         depends_on=depends_on(
             "prompts",
             lambda wildcards: plan.prompts_settings(of_frames=True),
-            asks_vlm=asks_for_prompts,
+            asks=asks_for_prompts,
         ),

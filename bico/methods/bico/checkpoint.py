@@ -45,6 +45,13 @@ def load_binder(
     return binder, layout.header
 
 
+@dataclasses.dataclass(frozen=True)
+class ExportSettings:
+    """sources: the number of each binder in a released file of several, None in any other."""
+
+    sources: tuple[int | None, ...] = ()
+
+
 def export_released(path: str | Path, binders: list[ConceptBinder]) -> None:
     """Writes binders in the released layout: one without suffix, several with `_{k}` on the first component.
 

@@ -1,6 +1,6 @@
 """Composing: a prompt whose words know their sources, into what each block attends to; once a prompt."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -11,8 +11,10 @@ from bico.encode.embeds import TextEncoder
 from bico.methods.bico.binding import bind
 from bico.methods.bico.checkpoint import load_binder
 from bico.models.components import component_folder, component_id
+from bico.models.devices import place
 from bico.models.wan import load_text_projection, pad_embeds, transformer_shape
 from bico.render.bound_prompt import save_bound_prompt
+from bico.runtime.compute import Compute
 from bico.runtime.provenance import file_digest, made_by
 from bico.text.grammar import Piece, parse
 
@@ -32,19 +34,18 @@ class ComposeSettings:
 
 @torch.no_grad()
 def compose(
-    settings: ComposeSettings, binders: Sequence[str | Path], components: Mapping[str, str | Path], output: str | Path,
-    device: torch.device, dtype: torch.dtype, offload: str = "none", waiting: str | Path | None = None,
+    settings: ComposeSettings, binders: Sequence[str | Path], tokenizer: str | Path, text_encoder: str | Path,
+    transformer: str | Path, output: str | Path, compute: Compute = Compute(),
 ) -> None:  # fmt: skip
     """Encodes a composition's prompt and negative prompt in one pass each, binds the prompt, writes both.
 
-    binders: a file for each linked concept, in the order of the
-    prompt. components: `tokenizer`, `text_encoder`, `transformer` (only its text projection is loaded), each its folder
-    or the manifest of its weights. waiting: where the jobs of a run leave embeds for each other (see
-    `bico.encode.embeds`). The text encoder is dropped before the binders are loaded. Raises InputError.
+    binders: a file for each linked concept, in the order of the prompt. tokenizer, text_encoder, transformer (only its
+    text projection is loaded): their folders, or the manifests of their weights. The text encoder is dropped before the
+    binders are loaded. Raises InputError.
     """
-    transformer, length = component_folder(components["transformer"]), settings.text_length
-    placed = (length, device, dtype, offload, waiting)
-    encoder = TextEncoder(components["tokenizer"], components["text_encoder"], *placed)
+    folder, length, placed = component_folder(transformer), settings.text_length, place(compute, settings.dtype)
+    device, dtype = placed.device, placed.dtype
+    encoder = TextEncoder(tokenizer, text_encoder, length, placed, compute.embeds)
     pieces = parse(settings.prompt)
     if not settings.bound:
         pieces = [Piece(piece.text) for piece in pieces]
@@ -55,9 +56,9 @@ def compose(
         raise InputError(f"'{settings.prompt}' links {concepts}; found {len(binders)} binders, each concept has one")
 
     embeds = [embeds for (embeds,) in encoder.encode([[tokens.ids], [negative.ids]])]
-    project = load_text_projection(transformer, device, dtype)
+    project = load_text_projection(folder, placed)
     prompts = project(pad_embeds(embeds, length).to(device, dtype)).float()
-    dim, blocks = transformer_shape(transformer)
+    dim, blocks = transformer_shape(folder)
     sources = settings.sources or [None] * len(binders)
     read = [load_binder(path, dim, blocks, source) for path, source in zip(binders, sources, strict=True)]
     loaded = [binder.to(device) for binder, _ in read]
@@ -72,7 +73,11 @@ def compose(
         "tokens": tokens.words,
         "owner": [tokens.concepts[k - 1] if k else None for k in tokens.owner],
         "made_by": {
-            "inputs": {name: component_id(component) for name, component in components.items()},
+            "inputs": {
+                "tokenizer": component_id(tokenizer),
+                "text_encoder": component_id(text_encoder),
+                "transformer": component_id(transformer),
+            },
             **made_by(__file__, "compose", device.type, text_encoder=dtype),
         },
         "binders": [{"sha256": file_digest(path), **made} for path, (_, made) in zip(binders, read, strict=True)],

@@ -32,7 +32,7 @@ from bico.methods.bico.optimizer import AdamW
 from bico.methods.bico.switches import Switches
 from bico.models.components import component_digest, component_folder, component_id
 from bico.models.denoiser import BlockwiseTransformer
-from bico.models.devices import pick_device, pick_dtype
+from bico.models.devices import place
 from bico.models.tensors import load_state, load_tensors, require_finite, save_state
 from bico.models.wan import (
     load_embeds,
@@ -43,9 +43,10 @@ from bico.models.wan import (
     transformer_shape,
 )
 from bico.runtime.command import progress
+from bico.runtime.compute import Compute
 from bico.runtime.files import write_text
 from bico.runtime.provenance import file_digest, made_by
-from bico.runtime.runs import Journal, hold, until_stopped
+from bico.runtime.runs import Journal, claim_run, interruptible
 
 log = logging.getLogger(__name__)
 CHECKPOINT = "checkpoint.safetensors"
@@ -78,20 +79,6 @@ class BindSettings:
     text_length: int
     method: Switches = field(default_factory=Switches)
     dtype: str = "auto"
-
-
-@dataclass(frozen=True)
-class Compute:
-    """How a run uses the machine; none of it changes what is trained. Gradient checkpointing `auto` is on where there
-    is an accelerator: a clip's activations (about 100 GB at 81 frames of 480x832) fit on few cards."""
-
-    device: str = "auto"
-    offload: str = "none"
-    gradient_checkpointing: bool | str = "auto"
-    checkpoint_minutes: float = math.inf
-
-    def checkpoints_gradients(self, device: torch.device) -> bool:
-        return device.type != "cpu" if self.gradient_checkpointing == "auto" else bool(self.gradient_checkpointing)
 
 
 @dataclass(frozen=True)
@@ -138,18 +125,18 @@ def train(
     several = accelerator.num_processes > 1
     if several:
         _end_with_launcher()
-    device = accelerator.device if several else pick_device(compute.device)
-    dtype = pick_dtype(settings.dtype, device)
+    placed = place(compute, settings.dtype, accelerator.device if several else None)
+    device, dtype = placed.device, placed.dtype
     is_main = accelerator.is_main_process
     made_from = {"settings": asdict(settings), "inputs": hashes, "model": component_digest(transformer)}
     made_from |= made_by(__file__, "bind", device.type, transformer=dtype)
-    with hold(made_from, output, log_file) if is_main else nullcontext() as run:
+    with claim_run(made_from, output, log_file) if is_main else nullcontext() as run:
         (run,) = broadcast_object_list([run])
         if run is None:
             return
         embeds = _read_prompts(settings, prompts)
         media = _read_media(settings, latents, prompts, embeds)
-        spec, recomputes = _spec(settings, folder), compute.checkpoints_gradients(device)
+        spec, recomputes = _spec(settings, folder), _recomputes(compute, device)
         need = training_need(
             transformer_config(folder), transformer_bytes(folder, dtype), spec, media.shape, len(embeds),
             settings.text_length, settings.training.batch_size // accelerator.num_processes, dtype.itemsize,
@@ -157,7 +144,7 @@ def train(
         )  # fmt: skip
         if accelerator.is_local_main_process:
             require_memory(need, device, compute.offload == "cpu", accelerator.num_processes, recomputes)
-        model = BlockwiseTransformer(load_transformer(folder, device, dtype, compute.offload))
+        model = BlockwiseTransformer(load_transformer(folder, placed))
         if recomputes:
             model.transformer.enable_gradient_checkpointing()
         examples = _load_examples(settings, media, embeds, model, device)
@@ -175,7 +162,7 @@ def train(
             journal.append({"step": 0, "validation": stage.validation_loss()})
         name, quiet = f"{settings.concept} stage {settings.stage}", not accelerator.is_local_main_process
         bar = progress(range(first, stage.steps), name, "step", initial=first, total=stage.steps, disable=quiet)
-        for step in until_stopped(bar, partial(stage.checkpoint, run), compute.checkpoint_minutes, stage.any_process):
+        for step in interruptible(bar, partial(stage.checkpoint, run), compute.checkpoint_minutes, stage.any_process):
             journal.append({"step": step, **stage.step(step)})
             if stage.validates_after(step):
                 journal.append({"step": step + 1, "validation": stage.validation_loss()})
@@ -322,6 +309,12 @@ class _Stage:
 
     def _to(self, values: torch.Tensor) -> torch.Tensor:
         return values.to(self.device, torch.float32)
+
+
+def _recomputes(compute: Compute, device: torch.device) -> bool:
+    """Whether activations are computed anew in the backward pass."""
+    chosen = compute.gradient_checkpointing
+    return device.type != "cpu" if chosen == "auto" else bool(chosen)
 
 
 def _finished(entry: dict) -> int:

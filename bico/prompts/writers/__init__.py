@@ -1,6 +1,47 @@
-"""Who writes the training prompts. `vlm` asks the model file's vision-language model (qwen.py); the others need no
-model: a function of the phrases, the kind of media, how many prompts, and the seed of the first."""
+"""Who writes the training prompts: `prompts.writer` of the configuration, by name.
+
+A writer that asks no model is a function; one that does is a `Writer` of `bico.prompts.dialogue`, which asks again,
+checks and keeps what is written, whoever the writer is. Free of torch: Snakemake plans with it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bico.prompts.writers.template import template_prompts
 
-WITHOUT_MODEL = {"template": template_prompts}
+if TYPE_CHECKING:
+    from bico.models.devices import Placement
+    from bico.prompts.dialogue import Writer
+    from bico.text.phrases import Phrases
+
+
+@dataclass(frozen=True)
+class Kind:
+    """prompts: of a writer that asks no model, from the phrases, the kind of media (`image` or `video`), how many, and
+    the seed of the first. component: of the model file, whose weights a writer needs."""
+
+    prompts: "Callable[[Phrases, str, int, int], list[str]] | None" = None
+    component: str | None = None
+
+    @property
+    def asks(self) -> bool:
+        """Whether it asks a model."""
+        return self.prompts is None
+
+
+WRITERS = {
+    "template": Kind(prompts=template_prompts),
+    "vlm": Kind(component="vlm"),
+}
+
+
+def open_writer(name: str, folder: Path, placed: "Placement") -> "Writer":
+    """The model that writes, of its component's folder. Raises InputError."""
+    match name:
+        case "vlm":
+            from bico.prompts.writers import qwen
+
+            return qwen.load(folder, placed)
+    raise ValueError(f"no writer with a model is called {name!r}")

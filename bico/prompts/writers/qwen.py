@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, DynamicCache, GenerationConfig, Qwen2_5_
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from bico import InputError
+from bico.models.devices import Placement
 from bico.models.tensors import require_finite
 from bico.prompts.dialogue import Sampling
 from bico.prompts.writers.chat_template import PADS, picture_template, read_json
@@ -92,9 +93,7 @@ class Seen:
 # ------------------------------------------------------------------------------------------------------- loading
 
 
-def load(
-    folder: str | Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, offload: str = "none"
-) -> Vlm:
+def load(folder: str | Path, placed: Placement = Placement()) -> Vlm:
     """The model of a local folder in transformers' layout, for inference. InputError if the folder does not hold a
     Qwen2_5_VLForConditionalGeneration, or not all of it."""
     folder = Path(folder)
@@ -106,7 +105,7 @@ def load(
         tokenizer.chat_template = picture_template(folder, tokenizer)
         images = Qwen2VLImageProcessorPil.from_pretrained(folder, local_files_only=True)
         model, info = Qwen2_5_VLForConditionalGeneration.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=dtype, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, dtype=placed.dtype, output_loading_info=True
         )
     except InputError:
         raise
@@ -119,9 +118,9 @@ def load(
     marks = {PADS["image"]: model.config.image_token_id, PADS["video"]: model.config.video_token_id}
     if tokenizer.convert_tokens_to_ids(list(marks)) != list(marks.values()):
         raise InputError(f"{folder}: its tokenizer does not have {marks}, as the model's config does")
-    offloads = offload == "cpu" and torch.device(device).type != "cpu"
-    model = cpu_offload(model.eval(), device) if offloads else model.eval().to(device)
-    return Vlm(folder.name, model, tokenizer, images, _video_sizes(folder), torch.device(device))
+    offloads = placed.offload == "cpu" and placed.device.type != "cpu"
+    model = cpu_offload(model.eval(), placed.device) if offloads else model.eval().to(placed.device)
+    return Vlm(folder.name, model, tokenizer, images, _video_sizes(folder), placed.device)
 
 
 def _video_sizes(folder: Path) -> VideoSizes:
