@@ -1,5 +1,5 @@
 """accelerate launch --num_processes 1 scripts/bind.py --latents latents.safetensors --prompts prompts.safetensors \\
-    --transformer transformer.json --output stage1.safetensors --log stage1.jsonl \\
+    --transformers transformer.json --output stage1.safetensors --log stage1.jsonl \\
     --settings settings.json
 
 Trains one stage of a concept's binders, on one process or several; resumes where it was killed. `python` does as well
@@ -14,7 +14,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--latents", required=True)
     arguments.add_argument("--prompts", required=True, help="encoded prompts")
-    arguments.add_argument("--transformer", required=True, help="manifest or folder of a WanTransformer3DModel")
+    arguments.add_argument("--transformers", nargs="+", required=True, help="manifests or folders: one, or two experts")
     arguments.add_argument("--start-from", nargs="?", help="the binder of stage 1, for stage 2")
     arguments.add_argument("--output", required=True, help="the binder")
     arguments.add_argument("--log", required=True, help="the log, a JSON object a line")
@@ -25,7 +25,7 @@ def main() -> None:
     from bico.methods.bico.train import BindSettings, train
     from bico.settings.stage import stage_settings
 
-    inputs = (given.latents, given.prompts, given.transformer, given.start_from)
+    inputs = (given.latents, given.prompts, given.transformers, given.start_from)
     train(stage_settings(BindSettings, given.settings), *inputs, given.output, given.log, compute_of(given))
 
 

@@ -1,5 +1,5 @@
 """python scripts/compose.py --binders akita/stage1.safetensors gaming/stage2.safetensors \\
-    --tokenizer TOKENIZER --text-encoder ENCODER --transformer TRANSFORMER --output bound.safetensors \\
+    --tokenizer TOKENIZER --text-encoder ENCODER --transformers TRANSFORMER --output bound.safetensors \\
     --settings '{"prompt": "[A dog](akita) [plays](gaming).", "negative_prompt": "", "text_length": 512}'
 
 Encodes a prompt once and binds its words to their concepts, for each block of the transformer.
@@ -14,7 +14,7 @@ def main() -> None:
     arguments.add_argument("--binders", nargs="*", default=[], help="one for each concept, in the prompt's order")
     arguments.add_argument("--tokenizer", required=True, help="manifest or folder of the text encoder's tokenizer")
     arguments.add_argument("--text-encoder", required=True, help="manifest or folder of a UMT5EncoderModel")
-    arguments.add_argument("--transformer", required=True, help="manifest or folder of a WanTransformer3DModel")
+    arguments.add_argument("--transformers", nargs="+", required=True, help="manifests or folders: one, or two experts")
     arguments.add_argument("--output", required=True)
     arguments.add_argument("--settings", type=settings_argument, required=True)
     add_compute_arguments(arguments, encodes=True)
@@ -23,7 +23,7 @@ def main() -> None:
     from bico.methods.bico.compose import ComposeSettings, compose
     from bico.settings.stage import stage_settings
 
-    components = (given.tokenizer, given.text_encoder, given.transformer)
+    components = (given.tokenizer, given.text_encoder, given.transformers)
     compose(
         stage_settings(ComposeSettings, given.settings), given.binders, *components, given.output, compute_of(given)
     )

@@ -1,4 +1,4 @@
-"""python scripts/render.py --bound bound.safetensors --transformer TRANSFORMER --vae VAE --output seed0.mp4 \\
+"""python scripts/render.py --bound bound.safetensors --transformers TRANSFORMER --vae VAE --output seed0.mp4 \\
     --made seed0.mp4.json --settings settings.json
 
 Renders a bound prompt to a video, or to an image when the output ends in .png, and says what made it.
@@ -11,7 +11,7 @@ from bico.runtime.compute import add_compute_arguments, compute_of
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--bound", required=True, help="a bound prompt")
-    arguments.add_argument("--transformer", required=True, help="manifest or folder of a WanTransformer3DModel")
+    arguments.add_argument("--transformers", nargs="+", required=True, help="manifests or folders: one, or two experts")
     arguments.add_argument("--vae", required=True, help="manifest or folder of an AutoencoderKLWan")
     arguments.add_argument("--output", required=True)
     arguments.add_argument("--made", required=True, help="the provenance, a JSON file")
@@ -22,7 +22,7 @@ def main() -> None:
     from bico.render.render import RenderSettings, render
     from bico.settings.stage import stage_settings
 
-    files = (given.bound, given.transformer, given.vae, given.output, given.made)
+    files = (given.bound, given.transformers, given.vae, given.output, given.made)
     render(stage_settings(RenderSettings, given.settings), *files, compute_of(given))
 
 

@@ -167,9 +167,9 @@ def generate(
     ids = [tokenizer.tokenise_text(text).ids for text in ("", *texts)]
     embeds = pad_embeds(encode_tokens(encoder, ids, text_length, device), text_length).to(device)
     model = BlockwiseTransformer(load_transformer(folder / "transformer", Placement(device, torch.bfloat16)))
-    negative, *prompts = bind(model.project(embeds.bfloat16()), torch.zeros(embeds.shape[:2]), [], model.blocks).unbind(
-        1
-    )
+    negative, *prompts = bind(
+        model.project(embeds.bfloat16())[0], torch.zeros(embeds.shape[:2]), [], model.blocks
+    ).unbind(1)
     decoder = load_vae(vae, Placement(device, torch.float32))
     shape = (decoder.config.z_dim, 1 + frames // 4, SIZE // 8, SIZE // 8)
     for first in progress(range(0, len(texts), batch), "clips", "batch"):

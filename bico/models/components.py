@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from bico import InputError
@@ -52,6 +53,12 @@ def component_id(manifest: str | Path) -> dict:
     content = read_manifest(manifest)
     origin = {key: value for key, value in content.items() if key not in ("files", "folder")}
     return origin | {"sha256": component_digest(manifest)}
+
+
+def component_ids(name: str, manifests: Sequence[str | Path]) -> dict[str, dict]:
+    """The `component_id` of each of several components of a kind: `name`, `name_2` and so on."""
+    names = [name, *(f"{name}_{k}" for k in range(2, len(manifests) + 1))]
+    return {name: component_id(manifest) for name, manifest in zip(names, manifests, strict=True)}
 
 
 def vae_factors(config: dict) -> tuple[int, int]:

@@ -3,6 +3,8 @@
 Whoever trains or samples asks for no more than `project` and `forward`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -23,9 +25,13 @@ class BlockwiseTransformer(nn.Module):
         self.transformer = transformer
         self.blocks = len(transformer.blocks)
 
+    @property
+    def experts(self) -> "tuple[BlockwiseTransformer, ...]":
+        return (self,)
+
     def project(self, prompt_embeds: torch.Tensor) -> torch.Tensor:
-        """e [B, L, E] to p [B, L, D]."""
-        return self.project_text(prompt_embeds)
+        """e [B, L, E] to p [X, B, L, D] of each of X experts; here one."""
+        return self.project_text(prompt_embeds)[None]
 
     def forward(
         self,
@@ -52,24 +58,46 @@ def _pick_context(i: int):
 
 
 class Experts(nn.Module):
-    """Two denoisers that share the noise levels, as Wan2.2-A14B has them: the first above the boundary, the second from
-    there on down.
+    """Two denoisers that share the noise levels, as Wan2.2-A14B has them: the first from the boundary on up, the second
+    below it.
 
-    boundary: in (0, 1), of the timestep's 1000. Each has a text projection of its own, so contexts come in pairs.
+    boundary: in (0, 1], of the timestep's 1000. Each has a text projection of its own.
     """
 
-    def __init__(self, high: BlockwiseTransformer, low: BlockwiseTransformer, boundary: float):
+    def __init__(self, first: BlockwiseTransformer, second: BlockwiseTransformer, boundary: float):
         super().__init__()
-        self.high, self.low, self.boundary = high, low, boundary
+        self.first, self.second, self.boundary = first, second, boundary
+        self.blocks = first.blocks
 
-    def project(self, prompt_embeds: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """e [B, L, E] to the p [B, L, D] of each."""
-        return self.high.project(prompt_embeds), self.low.project(prompt_embeds)
+    @property
+    def experts(self) -> tuple[BlockwiseTransformer, ...]:
+        return (self.first, self.second)
 
-    def forward(self, latents, timestep, contexts, conditions=None) -> torch.Tensor:
-        """As a single denoiser, with `contexts` of each; all of a batch stand on the same side of the boundary."""
-        above = timestep >= 1000 * self.boundary
-        if above.any() != above.all():
-            raise ValueError(f"a batch on both sides of the boundary {self.boundary}: {timestep.tolist()}")
-        expert, own = (self.high, contexts[0]) if above.all() else (self.low, contexts[1])
-        return expert(latents, timestep, own, conditions)
+    def project(self, prompt_embeds: torch.Tensor) -> torch.Tensor:
+        """e [B, L, E] to p [2, B, L, D]."""
+        return torch.cat([expert.project(prompt_embeds) for expert in self.experts])
+
+    def forward(
+        self,
+        latents: torch.Tensor,
+        timestep: torch.Tensor,
+        contexts: torch.Tensor,
+        conditions: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """As a single denoiser, of contexts [2 N, B, L, D], the first expert's before the second's. Each example of the
+        batch goes to the expert of its own timestep."""
+        above, velocity = timestep >= 1000 * self.boundary, None
+        for expert, mine, own in zip(self.experts, (above, ~above), contexts.split(self.blocks), strict=True):
+            rows = mine.nonzero().squeeze(1)
+            if len(rows):
+                given = None if conditions is None else conditions[rows]
+                predicted = expert(latents[rows], timestep[rows], own[:, rows], given)
+                velocity = torch.zeros_like(latents, dtype=predicted.dtype) if velocity is None else velocity
+                velocity = velocity.index_copy(0, rows, predicted)
+        return velocity
+
+
+def denoiser(transformers: Sequence[nn.Module], boundary: float | None) -> BlockwiseTransformer | Experts:
+    """The denoiser of one transformer or of two experts."""
+    experts = [BlockwiseTransformer(transformer) for transformer in transformers]
+    return experts[0] if len(experts) == 1 else Experts(*experts, boundary)

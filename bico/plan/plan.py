@@ -140,7 +140,11 @@ class Plan:
 
     def needed_components(self) -> tuple[str, ...]:
         """The components of the model that this configuration needs: the language model only where it is asked."""
-        return (*self.main.components, *self._of_prompts)
+        return (*self._parts(self.main.components), *self._of_prompts)
+
+    def _parts(self, components: Iterable[str]) -> list[str]:
+        """The components with all experts in the place of `transformer`."""
+        return [part for name in components for part in (self.model.experts if name == "transformer" else (name,))]
 
     @cached_property
     def _of_prompts(self) -> tuple[str, ...]:
@@ -185,14 +189,18 @@ class Plan:
         return 0 if without or compute["device"] == "cpu" else wanted
 
     def memory(self, *components: str, more_gb: float = 8, training: bool = False) -> int:
-        """Main memory in MB for a job that loads one of the components at a time: the largest, and `more_gb`; each of a
-        training job's processes, one a card, has its own."""
-        sizes = [0]
-        for manifest in (self.model.manifest(name) for name in components if name in self.model.components):
+        """Main memory in MB for a job that loads one of the components at a time: the largest, and `more_gb`. A
+        training job has all experts at once, in each of its processes, one a card."""
+        sizes, parts = [0], (name for name in self._parts(components) if name in self.model.components)
+        for manifest in map(self.model.manifest, parts):
             if manifest.is_file():
                 sizes.append(sum(file["size"] for file in json.loads(manifest.read_text("utf-8"))["files"].values()))
-        processes = max(1, self.gpus(training)) if training else 1
-        return round((max(sizes) / 1e6 * 1.2 + 1000 * more_gb) * processes)
+        processes, most = (max(1, self.gpus(training)), sum(sizes)) if training else (1, max(sizes))
+        return round((most / 1e6 * 1.2 + 1000 * more_gb) * processes)
+
+    def of_experts(self) -> dict:
+        """What a stage that asks the denoiser reads of a model of two experts; nothing of any other."""
+        return {"boundary": self.model.boundary} if self.model.boundary is not None else {}
 
     # -- files
 
@@ -299,6 +307,7 @@ class Plan:
             "fps": self.model.fps,
             "dtype": self.config["compute"]["dtype"],
             **self._vae_settings(),
+            **self.of_experts(),
         }
 
     def sheet_settings(self, composition: str, seed: int) -> dict:

@@ -185,7 +185,7 @@ def model_problems(tables: Tables, compositions: str | Path, model: ModelFile) -
 
 def binder_problems(tables: Tables, concepts: str | Path, model: ModelFile) -> list[str]:
     """Reads the header of every binder file that is given: it must hold a binder, and one for this model."""
-    problems, config = [], model.config("transformer") or {}
+    problems, config, experts = [], model.config("transformer") or {}, len(model.experts)
     try:
         dim, blocks = config["num_attention_heads"] * config["attention_head_dim"], config["num_layers"]
     except KeyError:  # not there yet
@@ -193,7 +193,7 @@ def binder_problems(tables: Tables, concepts: str | Path, model: ModelFile) -> l
     for concept in tables.concepts.values():
         try:
             if concept.binder and os.path.isfile(concept.binder):  # which no text makes raise, as Path.is_file() may
-                read_layout(concept.binder, dim, blocks, concept.binder_source)
+                read_layout(concept.binder, dim, blocks, concept.binder_source, experts)
         except InputError as found:
             problems += [f"{concepts}, row {concept.row}, binder: {problem}" for problem in found.problems]
     return problems

@@ -17,7 +17,7 @@ FORMAT = "bico-bound-prompt"
 
 @dataclass(frozen=True)
 class BoundPrompt:
-    """contexts, negative: [N, 1, L, D]."""
+    """contexts, negative: [X N, 1, L, D], one after the other for each of X experts."""
 
     contexts: torch.Tensor
     negative: torch.Tensor
@@ -26,9 +26,11 @@ class BoundPrompt:
 def save_bound_prompt(
     path: str | Path, prompts: torch.Tensor, rows: torch.Tensor, bound: torch.Tensor, header: dict
 ) -> None:
-    """prompts: p of the prompt and of the negative prompt, [2, L, D]; rows: positions of the owned tokens, [n]; bound:
-    those tokens for each block, [N, n, D]. header: JSON values. InputError if a number is none."""
-    tensors = {"prompt": prompts[0], "negative": prompts[1], "rows": rows, "bound": bound}
+    """prompts: p of the prompt and of the negative prompt, [X, 2, L, D] of X experts; rows: positions of the owned
+    tokens, [n]; bound: those tokens for each block of each expert, [X N, n, D]. header: JSON values. InputError if a
+    number is none."""
+    prompt, negative = (prompts[0] if len(prompts) == 1 else prompts).unbind(-3)
+    tensors = {"prompt": prompt, "negative": negative, "rows": rows, "bound": bound}
     contiguous = {name: value.cpu().contiguous() for name, value in tensors.items()}
     require_finite(path, contiguous)
     with atomic(path) as part:
@@ -49,10 +51,12 @@ def load_bound_prompt(path: str | Path) -> BoundPrompt:
     names = ("prompt", "negative", "rows", "bound")
     tensors = load_tensors(path, *names)
     prompt, negative, rows, bound = (tensors[name] for name in names)
-    whole = prompt.ndim == 2 and negative.shape == prompt.shape and rows.ndim == 1
-    if not whole or bound.shape[1:] != (len(rows), prompt.shape[1]) or not (rows < len(prompt)).all():
+    whole = prompt.ndim in (2, 3) and negative.shape == prompt.shape and rows.ndim == 1
+    length, width = prompt.shape[-2:] if whole else (0, 0)
+    if not whole or bound.shape[1:] != (len(rows), width) or not (rows < length).all():
         shapes = ", ".join(f"'{name}' {list(tensors[name].shape)}" for name in names)
         raise InputError(f"{path}: its tensors do not fit together: {shapes}")
-    blocks = len(bound)
-    contexts = prompt.expand(blocks, *prompt.shape).index_copy(1, rows, bound)[:, None]
-    return BoundPrompt(contexts, negative.expand(blocks, 1, *negative.shape))
+    prompt, negative = (each.reshape(-1, 1, length, width) for each in (prompt, negative))
+    blocks = len(bound) // len(prompt)
+    contexts = prompt[:, 0].repeat_interleave(blocks, 0).index_copy(1, rows, bound)[:, None]
+    return BoundPrompt(contexts, negative.repeat_interleave(blocks, 0))

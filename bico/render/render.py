@@ -1,7 +1,7 @@
 """Rendering: a bound prompt and a seed to a video."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 
+from bico import InputError
 from bico.media.video import write_image, write_video
-from bico.models.components import component_folder, component_id, vae_factors
+from bico.models.components import component_folder, component_id, component_ids, vae_factors
 from bico.models.denoiser import BlockwiseTransformer
 from bico.models.devices import Placement, place
 from bico.models.tensors import load_state, require_finite, save_state
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class RenderSettings:
     """One video of height x width pixels. steps: of sampling; shift: of the noise levels; fps: of the file; `dtype` and
-    `vae_dtype`: auto, float32 or bfloat16."""
+    `vae_dtype`: auto, float32 or bfloat16; boundary: between two experts, see `Experts`."""
 
     seed: int
     steps: int
@@ -41,6 +42,7 @@ class RenderSettings:
     dtype: str = "auto"
     vae_dtype: str = "float32"
     vae_tiling: bool = False
+    boundary: float | None = None
 
 
 def sampling_scheduler(steps: int, shift: float) -> FlowMatchEulerDiscreteScheduler:
@@ -53,16 +55,16 @@ def sampling_scheduler(steps: int, shift: float) -> FlowMatchEulerDiscreteSchedu
 @torch.no_grad()
 def sample(
     predict: Callable, latents: torch.Tensor, contexts: torch.Tensor, negative: torch.Tensor,
-    steps: int, shift: float, guidance_scale: float, begin: int = 0,
+    steps: int, shift: float, guidance_scale: float, begin: int = 0, end: int | None = None,
 ) -> Iterator[torch.Tensor]:  # fmt: skip
     """Denoises latents [B, C, F, H, W] in `steps` Euler steps with classifier-free guidance; yields after each step.
 
     predict(latents, timestep [B], contexts [N, B, L, D]) is the velocity. A guidance scale of 1 asks it once a step.
-    begin: how many of the steps the latents have behind them.
+    begin: how many of the steps the latents have behind them; end: how many they then have, all if it is not given.
     """
     scheduler = sampling_scheduler(steps, shift)
     scheduler.set_begin_index(begin)
-    for timestep in scheduler.timesteps[begin:]:
+    for timestep in scheduler.timesteps[begin:end]:
         t = timestep.to(latents.device).expand(len(latents))
         velocity = predict(latents, t, contexts).float()
         if guidance_scale != 1:
@@ -73,33 +75,33 @@ def sample(
 
 
 def render(
-    settings: RenderSettings, bound_prompt: str | Path, transformer: str | Path, vae: str | Path, output: str | Path,
-    made: str | Path, compute: Compute = Compute(),
+    settings: RenderSettings, bound_prompt: str | Path, transformers: Sequence[str | Path], vae: str | Path,
+    output: str | Path, made: str | Path, compute: Compute = Compute(),
 ) -> None:  # fmt: skip
     """Renders a bound prompt to `output`, an image when it ends in .png, and writes to `made` (JSON) what made it.
 
-    transformer, vae: their folders, or the manifests of their weights. The transformer is dropped before the VAE is
-    loaded; latents are kept in the run's folder (see `bico.runtime.runs`), so a kill or a failed decoding loses little.
-    The noise is drawn on the CPU: a seed means the same everywhere. Raises Stopped when it was told to stop and has
-    saved itself.
+    transformers (one, or two experts), vae: their folders, or the manifests of their weights. Each is dropped before
+    the next is loaded; latents are kept in the run's folder (see `bico.runtime.runs`), so a kill or a failed decoding
+    loses little. The noise is drawn on the CPU: a seed means the same everywhere. Raises Stopped when it was told to
+    stop and has saved itself.
     """
-    folders = component_folder(transformer), component_folder(vae)
+    experts, vae_folder = [component_folder(each) for each in transformers], component_folder(vae)
     placed = place(compute, settings.dtype)
     vae_placed = place(compute, settings.vae_dtype, placed.device)
     prompt = read_header(bound_prompt) | {"sha256": file_digest(bound_prompt)}
     made_from = {
         "settings": asdict(settings),
-        "inputs": {"bound_prompt": prompt, "transformer": component_id(transformer), "vae": component_id(vae)},
+        "inputs": {"bound_prompt": prompt, **component_ids("transformer", transformers), "vae": component_id(vae)},
         **made_by(__file__, "render", placed.device.type, transformer=placed.dtype, vae=vae_placed.dtype),
     }
-    transformer, vae = folders
     with claim_run(made_from, output, made) as run:
         if run is None:
             return
-        latents = _Latents(run / "latents.safetensors", latent_shape(settings, vae), settings.seed)
-        if latents.done < settings.steps:
-            _denoise(latents, settings, bound_prompt, transformer, placed, compute.checkpoint_minutes)
-        frames = decode_video(load_vae(vae, vae_placed, settings.vae_tiling), latents.value[0])
+        latents = _Latents(run / "latents.safetensors", latent_shape(settings, vae_folder), settings.seed)
+        for k, end in enumerate(_relay(settings, len(experts))):
+            if latents.done < end:
+                _denoise(latents, settings, bound_prompt, (experts, k, end), placed, compute.checkpoint_minutes)
+        frames = decode_video(load_vae(vae_folder, vae_placed, settings.vae_tiling), latents.value[0])
         if Path(output).suffix == ".png":
             write_image(output, frames[0])
         else:
@@ -129,14 +131,29 @@ class _Latents:
         return {"latents": self.value, "done": torch.tensor(self.done)}
 
 
+def _relay(settings: RenderSettings, experts: int) -> list[int]:
+    """How many steps are done when each expert has done its own: all, or those above the boundary and then all."""
+    if (experts == 2) != (settings.boundary is not None):
+        raise InputError(f"{experts} transformers and boundary {settings.boundary}; two experts have one, one has none")
+    if experts == 1:
+        return [settings.steps]
+    timesteps = sampling_scheduler(settings.steps, settings.shift).timesteps
+    return [int((timesteps >= 1000 * settings.boundary).sum()), settings.steps]
+
+
 def _denoise(
-    latents: _Latents, settings: RenderSettings, bound_prompt, transformer, placed: Placement, minutes: float
-) -> None:
-    """Takes the latents through the steps that are left; nothing else stays in memory."""
-    prompt = load_bound_prompt(bound_prompt)
-    model = BlockwiseTransformer(load_transformer(transformer, placed))
-    contexts, negative = (context.to(placed.device, placed.dtype) for context in (prompt.contexts, prompt.negative))
-    steps = (settings.steps, settings.shift, settings.guidance_scale, latents.done)
+    latents: _Latents, settings: RenderSettings, bound_prompt, expert: tuple[Sequence[Path], int, int],
+    placed: Placement, minutes: float,
+) -> None:  # fmt: skip
+    """Takes the latents through the steps of one expert that are left; nothing else stays in memory.
+
+    expert: the folders of all, the number of this one, and how many steps are done when it has done its own.
+    """
+    prompt, (folders, k, end) = load_bound_prompt(bound_prompt), expert
+    model = BlockwiseTransformer(load_transformer(folders[k], placed))
+    of_expert = (context.chunk(len(folders))[k] for context in (prompt.contexts, prompt.negative))
+    contexts, negative = (context.to(placed.device, placed.dtype) for context in of_expert)
+    steps = (settings.steps, settings.shift, settings.guidance_scale, latents.done, end)
     denoising = sample(model, latents.value.to(placed.device), contexts, negative, *steps)
     bar = progress(denoising, "render", "step", initial=latents.done, total=settings.steps)
     for value in interruptible(bar, latents.save, minutes):

@@ -12,6 +12,7 @@ from bico.runtime.reading import read_yaml
 from bico.settings.schema import SCHEMAS, checked, refuse
 
 SCHEMA = SCHEMAS / "model.schema.yaml"
+EXPERTS = ("transformer", "transformer_2")
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,22 @@ class ModelFile:
     shift: float
     guidance_scale: float
     negative_prompt: str
+    boundary: float | None = None
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """The components that predict: one transformer, or two that share the noise levels."""
+        return tuple(name for name in EXPERTS if name in self.components)
 
     def manifest(self, component: str) -> Path:
         """Where the manifest of a component's weights lies, or will lie."""
         return self.weights / "manifests" / self.name / f"{component}.json"
 
     def config(self, component: str) -> dict | None:
-        """A component's own config.json; None while it is missing, or damaged, as `snakemake weights` says."""
+        """A component's own config.json; None where there is none, or it is damaged, as `snakemake weights` says."""
         try:
             content = json.loads((self.components[component].folder / "config.json").read_text("utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError):
             return None
         return content if isinstance(content, dict) else None
 
@@ -63,6 +70,10 @@ def load_model(path: str | Path, weights: str | Path) -> ModelFile:
     if not shipped(path).is_file():
         raise InputError(f"{path}: no such model file")
     content, problems = checked(read_yaml(shipped(path)), SCHEMA)
+    if "transformer_2" in content.get("components", ()) and "boundary" not in content:
+        problems.append("boundary: missing; it says which noise levels are transformer_2's")
+    if "boundary" in content and "transformer_2" not in content.get("components", ("transformer_2",)):
+        problems.append("boundary: of two experts, and components has no transformer_2")
     refuse(str(path), problems)
     components = {name: _component(name, made, weights) for name, made in content.pop("components").items()}
     return ModelFile(path=path, components=components, weights=weights, **content)

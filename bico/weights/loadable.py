@@ -24,6 +24,7 @@ from bico.weights.manifests import needed_files
 log = logging.getLogger(__name__)
 KINDS = {
     "transformer": diffusers.WanTransformer3DModel,
+    "transformer_2": diffusers.WanTransformer3DModel,
     "vae": diffusers.AutoencoderKLWan,
     "text_encoder": transformers.UMT5EncoderModel,
     "vlm": transformers.Qwen2_5_VLForConditionalGeneration,
@@ -33,6 +34,10 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 PAIRS = (
     ("transformer", "in_channels", "vae", "z_dim"),
     ("transformer", "text_dim", "text_encoder", "d_model"),
+    *(
+        ("transformer", field, "transformer_2", field)
+        for field in ("in_channels", "text_dim", "num_layers", "num_attention_heads", "attention_head_dim")
+    ),
 )
 
 

@@ -60,7 +60,7 @@ def test_in_bfloat16_on_a_cpu_the_velocity_is_that_of_float32_to_its_precision(e
 
 
 def test_the_base_model_agrees_with_the_released_code(model):
-    contexts = bind(model.project(INPUTS["prompt_a"]), torch.zeros(1, 512, dtype=torch.long), [], N)
+    contexts = bind(model.project(INPUTS["prompt_a"])[0], torch.zeros(1, 512, dtype=torch.long), [], N)
     close(predict(model, "video_latents", 731.5, contexts), "base")
 
 
@@ -76,19 +76,19 @@ def test_training_predictions_agree_with_the_released_code(
     model, binders, name, latents, timestep, prompt, length, which, per_block
 ):
     binder = binders[which]
-    p = model.project(INPUTS[prompt])
+    p = model.project(INPUTS[prompt])[0]
     prompt, owner = training_prompt(p, torch.tensor([length]), binder.absorbent, PRESETS["released"].absorbent)
     close(predict(model, latents, timestep, bind(prompt, owner, [binder], N, per_block=per_block)), name)
 
 
 def test_a_composition_agrees_with_the_released_code(model, binders):
-    contexts = bind(model.project(INPUTS["prompt_b"]), INPUTS["owner"], binders, N)
+    contexts = bind(model.project(INPUTS["prompt_b"])[0], INPUTS["owner"], binders, N)
     close(predict(model, "video_latents", 500.0, contexts), "compose")
 
 
 def test_sampling_agrees_with_the_released_code(model, binders):
-    contexts = bind(model.project(INPUTS["prompt_b"]), INPUTS["owner"], binders, N)
-    negative = bind(model.project(INPUTS["negative"]), torch.zeros_like(INPUTS["owner"]), [], N)
+    contexts = bind(model.project(INPUTS["prompt_b"])[0], INPUTS["owner"], binders, N)
+    negative = bind(model.project(INPUTS["negative"])[0], torch.zeros_like(INPUTS["owner"]), [], N)
     *_, latents = sample(model, INPUTS["video_latents"], contexts, negative, steps=8, shift=5, guidance_scale=5)
     close(latents, "sample_8_steps_cfg5")
 
@@ -100,13 +100,13 @@ def test_untrained_binders_leave_the_prediction_bit_identical_to_the_base_models
         expected = base(INPUTS["video_latents"], timestep, INPUTS["prompt_b"], return_dict=False)[0]
     for dual in (False, True):
         untrained = ConceptBinder(BinderSpec(D, N, dual=dual))
-        contexts = bind(model.project(INPUTS["prompt_b"]), INPUTS["owner"].clamp(max=1), [untrained], N)
+        contexts = bind(model.project(INPUTS["prompt_b"])[0], INPUTS["owner"].clamp(max=1), [untrained], N)
         assert torch.equal(predict(model, "video_latents", 412.0, contexts), expected)
 
 
 def test_free_words_padding_and_end_token_are_untouched_in_every_block(model):
     two = [trained(BinderSpec(D, N), seed=1), trained(BinderSpec(D, N, dual=True), seed=2)]
-    p, owner = model.project(INPUTS["prompt_b"]), INPUTS["owner"]
+    p, owner = model.project(INPUTS["prompt_b"])[0], INPUTS["owner"]
     contexts = bind(p, owner, two, N)
     free = owner[0] == 0
     assert free[24:].all() and not free.all()
@@ -155,7 +155,7 @@ def test_absorbent_tokens_stand_where_their_placement_says():
 
 
 def test_gradient_checkpointing_changes_no_gradient(model):
-    binder, p = trained(BinderSpec(D, N)), model.project(INPUTS["prompt_b"])
+    binder, p = trained(BinderSpec(D, N)), model.project(INPUTS["prompt_b"])[0]
 
     def gradient():
         binder.zero_grad()
@@ -181,7 +181,7 @@ def test_the_gradient_of_the_whole_stack_agrees_with_float64_finite_differences(
     transformer = WanTransformer3DModel.from_pretrained(RELEASED / "transformer", local_files_only=True)
     model = BlockwiseTransformer(transformer.double().eval().requires_grad_(False))
     binder = trained(BinderSpec(D, N, dual=True)).double()
-    p = model.project(INPUTS["prompt_b"].double())
+    p = model.project(INPUTS["prompt_b"].double())[0]
     lengths, latents = torch.tensor([25]), INPUTS["image_latents"].double()
 
     def loss():

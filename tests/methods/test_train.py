@@ -62,7 +62,7 @@ def run(
     inputs, folder, given: dict, prompts: str = "spatial", start_from=None, compute: Compute | None = None
 ) -> tuple[dict, list[dict]]:
     """Trains and returns the binder's tensors and the log."""
-    files = (inputs / "latents.safetensors", inputs / f"{prompts}.safetensors", inputs / "transformer.json")
+    files = (inputs / "latents.safetensors", inputs / f"{prompts}.safetensors", [inputs / "transformer.json"])
     outputs = (folder / "binder.safetensors", folder / "log.jsonl")
     train(stage_settings(BindSettings, given), *files, start_from, *outputs, compute or Compute())
     log = [json.loads(line) for line in outputs[1].read_text().splitlines()]
@@ -117,7 +117,7 @@ def test_the_first_loss_is_the_base_models_flow_matching_loss(inputs, embedded, 
     noise = torch.randn(x_0.shape[1:], generator=generator)[None]
     s = shift_sigma(u, 5)
     with torch.no_grad():
-        contexts = model.project(e).expand(N, 1, 64, D)
+        contexts = model.project(e)[0].expand(N, 1, 64, D)
         velocity = model((1 - s) * x_0 + s * noise, torch.tensor([1000 * s], dtype=torch.float32), contexts)
     assert step["sigma"] == pytest.approx(s)
     assert step["loss"] == pytest.approx((velocity - (noise - x_0)).square().mean().item(), rel=1e-5)

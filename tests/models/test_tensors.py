@@ -88,7 +88,7 @@ def test_weights_with_a_nan_are_refused_when_they_are_loaded(embedded, tmp_path,
 def test_embeds_and_bound_prompts_with_a_nan_are_neither_saved_nor_loaded(tmp_path):
     embeds, bound = tmp_path / "embeds.safetensors", tmp_path / "bound.safetensors"
     save_embeds(embeds, [torch.randn(3, 4), torch.randn(2, 4)], "digest")
-    prompts, rows, owned = torch.randn(2, 5, 4), torch.tensor([1]), torch.randn(3, 1, 4)
+    prompts, rows, owned = torch.randn(1, 2, 5, 4), torch.tensor([1]), torch.randn(3, 1, 4)
     save_bound_prompt(bound, prompts, rows, owned, {})
     spoil(embeds, "embeds")
     spoil(bound, "bound")
@@ -126,7 +126,7 @@ def test_damaged_embeds_and_bound_prompts_are_named(tmp_path, content):
 def test_a_bound_prompt_whose_tensors_do_not_fit_together_is_refused(tmp_path):
     path = tmp_path / "a.safetensors"
     for rows, owned in (([9], torch.zeros(3, 1, 4)), ([1, 2], torch.zeros(3, 1, 4)), ([1], torch.zeros(3, 1, 5))):
-        save_bound_prompt(path, torch.zeros(2, 5, 4), torch.tensor(rows), owned, {})
+        save_bound_prompt(path, torch.zeros(1, 2, 5, 4), torch.tensor(rows), owned, {})
         with pytest.raises(InputError, match="its tensors do not fit together: 'prompt'"):
             load_bound_prompt(path)
 

@@ -424,7 +424,7 @@ def test_concepts_py_refuses_a_video_without_temporal_phrases(tmp_path):
 
 def test_concepts_py_refuses_to_name_concepts_without_a_model(tmp_path):
     done = script("concepts.py", "--clip", "x.mp4", "--output", tmp_path / "x.json")
-    assert done.returncode == 2 and "--vlm is needed" in done.stderr
+    assert done.returncode == 1 and "there is no model that could name them" in done.stderr
 
 
 @pytest.fixture
@@ -464,15 +464,15 @@ def test_prompts_py_writes_one_spatial_prompt_a_frame(written):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ('{"cuont": 3}', "--settings has cuont; allowed: writer, count"),
-        ('{"writer": "poet"}', "the writer is 'poet'; allowed: template, or vlm with --vlm"),
-        ("{}", "the writer is 'vlm'; allowed: template, or vlm with --vlm"),
+        ('{"cuont": 3}', "settings: 'cuont' is unknown; did you mean 'count'?"),
+        ('{"writer": "poet"}', "writer: found 'poet', allowed: template, vlm"),
+        ("{}", "writer: 'vlm' asks a model, and none is given"),
     ],
 )
 def test_prompts_py_refuses_settings_it_cannot_follow(settings, message):
     done = script("prompts.py", "--media", "x.png", "--concept", "x", "--phrases", "x.json",
                   "--output", "x.csv", "--report", "y.json", "--settings", settings)  # fmt: skip
-    assert done.returncode == 2 and message in done.stderr
+    assert done.returncode == 1 and message in done.stderr
 
 
 def test_prompts_py_refuses_a_zip_without_frames(tmp_path):

@@ -22,14 +22,14 @@ SETTINGS = {
 @pytest.fixture
 def bound(tmp_path):
     generator = torch.Generator().manual_seed(0)
-    prompts, rows = torch.randn(2, 16, 96, generator=generator), torch.tensor([1, 4])
+    prompts, rows = torch.randn(1, 2, 16, 96, generator=generator), torch.tensor([1, 4])
     path = tmp_path / "bound.safetensors"
     save_bound_prompt(path, prompts, rows, torch.randn(4, 2, 96, generator=generator), {"pieces": []})
     return path
 
 
 def rendered(bound, embedded, output, **settings) -> np.ndarray:
-    folders = (embedded / "transformer", embedded / "vae")
+    folders = ([embedded / "transformer"], embedded / "vae")
     made = output.with_name(f"{output.name}.json")
     render(RenderSettings(**SETTINGS | settings), bound, *folders, output, made, Compute(device="cpu"))
     return read_frames(output)
@@ -49,7 +49,7 @@ def test_another_file_is_no_bound_prompt(bound, embedded, tmp_path):
             rendered(path, embedded, tmp_path / "a.png")
     with pytest.raises(InputError, match="no such manifest of weights"):
         settings, outputs = RenderSettings(**SETTINGS), (tmp_path / "a.png", tmp_path / "a.json")
-        render(settings, bound, "a.json", "b.json", *outputs, Compute(device="cpu"))
+        render(settings, bound, ["a.json"], "b.json", *outputs, Compute(device="cpu"))
 
 
 def test_a_seed_means_the_same_picture_and_another_seed_another(bound, embedded, tmp_path):

@@ -21,9 +21,9 @@ from bico.render.render import RenderSettings, render
 models = Path(sys.argv[1])
 tokenizer, encoder, transformer, vae = (models / each for each in ("tokenizer", "text_encoder", "transformer", "vae"))
 prompt = ComposeSettings("[A dog](rex) in the snow.", negative_prompt="", text_length=64)
-compose(prompt, [sys.argv[2]], tokenizer, encoder, transformer, "bound.safetensors")
+compose(prompt, [sys.argv[2]], tokenizer, encoder, [transformer], "bound.safetensors")
 video = RenderSettings(seed=0, steps=2, shift=5.0, guidance_scale=4.0, height=32, width=48, frames=5, fps=15)
-render(video, "bound.safetensors", transformer, vae, "dog.mp4", "dog.json")
+render(video, "bound.safetensors", [transformer], vae, "dog.mp4", "dog.json")
 assert load_config({})["method"]["gate"] == "zero"
 """
 

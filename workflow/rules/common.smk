@@ -101,6 +101,11 @@ def weights(component):
     return manifest
 
 
+def transformers(wildcards):
+    """The manifests of all experts of the model."""
+    return [weights(name)(wildcards) for name in plan.model.experts]
+
+
 def all_results(wildcards):
     """The page and all that it shows, so that what is deleted is made again. Asks for the weights again: where results
     exist, Snakemake takes them for sources if their inputs raise."""

@@ -1,7 +1,7 @@
 rule render:
     input:
         bound=f"{COMPOSITION}/bound.safetensors",
-        transformer=weights("transformer"),
+        transformers=transformers,
         vae=weights("vae"),
     output:
         result=f"{COMPOSITION}/seed{{seed}}.{{suffix}}",
@@ -29,5 +29,5 @@ rule render:
         ),
     shell:
         'python -m bico.runtime.launch {resources.gpu} "$BICO_SCRIPTS"/render.py'
-        " --bound {input.bound:q} --transformer {input.transformer:q} --vae {input.vae:q}"
+        " --bound {input.bound:q} --transformers {input.transformers:q} --vae {input.vae:q}"
         " --output {output.result:q} --made {output.made:q} --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"

@@ -1,12 +1,14 @@
 """The binder: Eq. 2 and Eq. 3 of the paper, and a concept's set of them."""
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from bico.methods.bico.layout import BinderSpec
 
 
-def expert(dim: int, inner: int) -> nn.Sequential:
+def _mlp(dim: int, inner: int) -> nn.Sequential:
     """MLP(p): [..., D] -> [..., D], through a hidden layer of width `inner`."""
     first, second = nn.Linear(dim, inner), nn.Linear(inner, dim)
     return nn.Sequential(nn.LayerNorm(dim), first, nn.GELU(), second, nn.LayerNorm(dim))
@@ -21,10 +23,10 @@ class Binder(nn.Module):
     def __init__(self, spec: BinderSpec):
         super().__init__()
         self.spec = spec
-        self.spatial = expert(spec.dim, spec.inner_width)
+        self.spatial = _mlp(spec.dim, spec.inner_width)
         self.gamma = nn.Parameter(torch.zeros(1))
         if spec.dual:
-            self.temporal = expert(spec.dim, spec.inner_width)
+            self.temporal = _mlp(spec.dim, spec.inner_width)
             self.gate = nn.Sequential(nn.LayerNorm(spec.dim), nn.Linear(spec.dim, 1))
             nn.init.zeros_(self.gate[1].weight)
             nn.init.zeros_(self.gate[1].bias)
@@ -48,7 +50,8 @@ class Binder(nn.Module):
 
 
 class ConceptBinder(nn.Module):
-    """All that a concept learns: the global binder f_g, a binder f_l^i for each block, the absorbent tokens [A, D]."""
+    """All that a concept learns: the global binder f_g, a binder f_l^i for each block, the absorbent tokens [A, D]; the
+    same again, `second`, for the second expert of a model of two."""
 
     def __init__(self, spec: BinderSpec):
         super().__init__()
@@ -56,6 +59,11 @@ class ConceptBinder(nn.Module):
         self.global_binder = Binder(spec)
         self.block_binders = nn.ModuleList(Binder(spec) for _ in range(spec.block_binders))
         self.absorbent = nn.Parameter(torch.zeros(spec.absorbent, spec.dim))
+        self.second = ConceptBinder(replace(spec, experts=1)) if spec.experts == 2 else None
+
+    def experts(self) -> "list[ConceptBinder]":
+        """The binders of each of the model's experts."""
+        return [self] if self.second is None else [self, self.second]
 
     @torch.no_grad()
     def start_from(self, stage1: "ConceptBinder", temporal: str, generator: torch.Generator) -> None:
@@ -64,6 +72,8 @@ class ConceptBinder(nn.Module):
         temporal: where MLP_t starts. `copy` of MLP_s; `perturbed`, that copy with Gaussian noise of a tenth of each
         weight matrix's standard deviation, so that the gate has a gradient at once; `random` (release).
         """
+        if self.second is not None:
+            self.second.start_from(stage1.second, temporal, generator)
         self.absorbent.copy_(stage1.absorbent)
         for mine, theirs in zip(self.binders(), stage1.binders(), strict=True):
             mine.gamma.copy_(theirs.gamma)

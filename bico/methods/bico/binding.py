@@ -1,7 +1,8 @@
 """Binding a prompt: tokens with owners through their sources' binders, into what each block attends to.
 
-The way of one prompt: e [B, L, E] -> the denoiser's `project` -> p [B, L, D] -> `bind` -> contexts [N, B, L, D], where
-contexts[i] is p_u^i, the key/value input of block i's cross-attention. Training and rendering run the same code.
+The way of one prompt: e [B, L, E] -> the denoiser's `project` -> p [B, L, D], of each expert -> `bind` -> contexts
+[N, B, L, D], where contexts[i] is p_u^i, the key/value input of block i's cross-attention. Training and rendering run
+the same code.
 """
 
 from collections.abc import Sequence
@@ -48,6 +49,18 @@ def bind(
 
 def _block_binder(binder: ConceptBinder, i: int) -> nn.Module | None:
     return binder.block_binders[i] if binder.spec.per_block else None
+
+
+def bind_experts(
+    prompts: torch.Tensor,
+    owner: torch.Tensor,
+    binders: Sequence[ConceptBinder],
+    blocks: int,
+    scale: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """`bind` for each of X experts: prompts p [X, B, L, D] through each one's own binders, to [X N, B, L, D]."""
+    of_experts = zip(*(binder.experts() for binder in binders), strict=True) if binders else [()] * len(prompts)
+    return torch.cat([bind(p, owner, own, blocks, scale) for p, own in zip(prompts, of_experts, strict=True)])
 
 
 def training_prompt(

@@ -28,18 +28,19 @@ def save_binder(path: str | Path, binder: ConceptBinder, info: dict) -> None:
 
 
 def load_binder(
-    path: str | Path, dim: int | None = None, blocks: int | None = None, source: int | None = None
+    path: str | Path, dim: int | None = None, blocks: int | None = None, source: int | None = None, experts: int = 1
 ) -> tuple[ConceptBinder, dict]:
     """A concept's binder from a native or a released file, and its header, after the checks of `read_layout`.
 
     source: which one of a released file that holds several (its suffix `_{k}`, from 0). Raises InputError, naming the
     file, what was found and what was expected.
     """
-    layout = read_layout(path, dim, blocks, source)
+    layout = read_layout(path, dim, blocks, source, experts)
     with safe_open(path, "pt") as file:
         tensors = {native: file.get_tensor(stored) for native, stored in layout.stored.items()}
-    tensors.setdefault("absorbent", torch.zeros(0, layout.spec.dim))  # a released file may have none
     binder = ConceptBinder(layout.spec)
+    for name in binder.state_dict().keys() - tensors.keys():  # absorbent tokens, of which a file may have none
+        tensors[name] = torch.zeros(0, layout.spec.dim)
     binder.load_state_dict(tensors, strict=True)
     require_finite(path, binder.state_dict())
     return binder, layout.header
@@ -63,6 +64,8 @@ def export_released(path: str | Path, binders: list[ConceptBinder]) -> None:
     tensors = {}
     for k, binder in enumerate(binders):
         suffix = f"_{k}" if len(binders) > 1 else ""
+        if binder.spec.experts > 1:
+            raise InputError(f"{path}: source {k} has binders for two experts; the released layout knows one")
         if binder.spec.inner_width != binder.spec.dim:
             raise InputError(
                 f"{path}: source {k} has an inner width of {binder.spec.inner_width}; the released layout knows the"

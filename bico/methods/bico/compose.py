@@ -8,9 +8,9 @@ import torch
 
 from bico import InputError
 from bico.encode.embeds import TextEncoder
-from bico.methods.bico.binding import bind
+from bico.methods.bico.binding import bind_experts
 from bico.methods.bico.checkpoint import load_binder
-from bico.models.components import component_folder, component_id
+from bico.models.components import component_folder, component_id, component_ids
 from bico.models.devices import place
 from bico.models.wan import load_text_projection, pad_embeds, transformer_shape
 from bico.render.bound_prompt import save_bound_prompt
@@ -35,15 +35,16 @@ class ComposeSettings:
 @torch.no_grad()
 def compose(
     settings: ComposeSettings, binders: Sequence[str | Path], tokenizer: str | Path, text_encoder: str | Path,
-    transformer: str | Path, output: str | Path, compute: Compute = Compute(),
+    transformers: Sequence[str | Path], output: str | Path, compute: Compute = Compute(),
 ) -> None:  # fmt: skip
     """Encodes a composition's prompt and negative prompt in one pass each, binds the prompt, writes both.
 
-    binders: a file for each linked concept, in the order of the prompt. tokenizer, text_encoder, transformer (only its
-    text projection is loaded): their folders, or the manifests of their weights. The text encoder is dropped before the
-    binders are loaded. Raises InputError.
+    binders: a file for each linked concept, in the order of the prompt. tokenizer, text_encoder, transformers (one, or
+    two experts; only their text projections are loaded): their folders, or the manifests of their weights. The text
+    encoder is dropped before the binders are loaded. Raises InputError.
     """
-    folder, length, placed = component_folder(transformer), settings.text_length, place(compute, settings.dtype)
+    folders, length = [component_folder(each) for each in transformers], settings.text_length
+    placed = place(compute, settings.dtype)
     device, dtype = placed.device, placed.dtype
     encoder = TextEncoder(tokenizer, text_encoder, length, placed, compute.embeds)
     pieces = parse(settings.prompt)
@@ -56,15 +57,15 @@ def compose(
         raise InputError(f"'{settings.prompt}' links {concepts}; found {len(binders)} binders, each concept has one")
 
     embeds = [embeds for (embeds,) in encoder.encode([[tokens.ids], [negative.ids]])]
-    project = load_text_projection(folder, placed)
-    prompts = project(pad_embeds(embeds, length).to(device, dtype)).float()
-    dim, blocks = transformer_shape(folder)
+    padded = pad_embeds(embeds, length).to(device, dtype)
+    prompts = torch.stack([load_text_projection(folder, placed)(padded).float() for folder in folders])
+    dim, blocks = transformer_shape(folders[0])
     sources = settings.sources or [None] * len(binders)
-    read = [load_binder(path, dim, blocks, source) for path, source in zip(binders, sources, strict=True)]
+    read = [load_binder(path, dim, blocks, source, len(folders)) for path, source in zip(binders, sources, strict=True)]
     loaded = [binder.to(device) for binder, _ in read]
     owner, scale = torch.zeros(1, length, dtype=torch.long), torch.ones(1, length)
     owner[0, : len(tokens)], scale[0, : len(tokens)] = torch.tensor(tokens.owner), torch.tensor(tokens.scale)
-    contexts = bind(prompts[:1], owner.to(device), loaded, blocks, scale.to(device))
+    contexts = bind_experts(prompts[:, :1], owner.to(device), loaded, blocks, scale.to(device))
 
     rows = owner[0].nonzero().squeeze(1)
     header = {
@@ -76,7 +77,7 @@ def compose(
             "inputs": {
                 "tokenizer": component_id(tokenizer),
                 "text_encoder": component_id(text_encoder),
-                "transformer": component_id(transformer),
+                **component_ids("transformer", transformers),
             },
             **made_by(__file__, "compose", device.type, text_encoder=dtype),
         },

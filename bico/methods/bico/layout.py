@@ -29,7 +29,7 @@ _TO_RELEASED = {
 }
 _FROM_RELEASED = {theirs: ours for ours, theirs in _TO_RELEASED.items()}
 _RELEASED_ABSORBENT = "absorbing_token"
-_NATIVE = ("global_binder", "block_binders", "absorbent")
+_NATIVE = ("global_binder", "block_binders", "absorbent", "second")
 _ALLOWED = {
     "dim": "a whole number of at least 1",
     "blocks": "a whole number of at least 1",
@@ -39,6 +39,7 @@ _ALLOWED = {
     "gate": "zero, softmax",
     "gate_weighs": "temporal, spatial",
     "inner": "a whole number of at least 0",
+    "experts": "1 or 2",
 }
 
 Shapes = dict[str, tuple[int, ...]]
@@ -53,6 +54,7 @@ class BinderSpec:
     gate: `zero`, tanh of a zero-initialised linear, 0 at the start (paper); `softmax`, over its one logit, so
     always 1 (release). gate_weighs: the branch that g multiplies, `temporal` (paper, Eq. 3) or `spatial` (release).
     inner: the width between the two linear layers of an MLP; 0 is D (paper, release).
+    experts: of the model; the binders of a second one, whose text projection is another, are a set of their own.
     """
 
     dim: int
@@ -63,6 +65,7 @@ class BinderSpec:
     gate: str = "zero"
     gate_weighs: str = "temporal"
     inner: int = 0
+    experts: int = 1
 
     @property
     def inner_width(self) -> int:
@@ -79,7 +82,8 @@ def shapes(spec: BinderSpec) -> Shapes:
     of_binder = _binder_shapes(spec)
     prefixes = ["global_binder.", *(f"block_binders.{i}." for i in range(spec.block_binders))]
     found = {prefix + name: shape for prefix in prefixes for name, shape in of_binder.items()}
-    return found | {"absorbent": (spec.absorbent, spec.dim)}
+    found |= {"absorbent": (spec.absorbent, spec.dim)}
+    return found | ({f"second.{name}": shape for name, shape in found.items()} if spec.experts == 2 else {})
 
 
 @dataclass(frozen=True)
@@ -93,9 +97,10 @@ class BinderLayout:
 
 
 def read_layout(
-    path: str | Path, dim: int | None = None, blocks: int | None = None, source: int | None = None
+    path: str | Path, dim: int | None = None, blocks: int | None = None, source: int | None = None, experts: int = 1
 ) -> BinderLayout:
-    """What a binder file holds, from its header alone, checked against the model's D and N where they are given.
+    """What a binder file holds, from its header alone, checked against the model's D, N and number of experts where D
+    is given.
 
     source: which one of a released file that holds several (its suffix `_{k}`, from 0). Raises InputError, naming the
     file, the tensor or field, what was found and what was expected.
@@ -115,6 +120,8 @@ def read_layout(
             f"{path}: made for a transformer of width {spec.dim} with {spec.blocks} blocks; "
             f"this model has width {dim} and {blocks} blocks"
         )
+    if dim is not None and spec.experts != experts:
+        raise InputError(f"{path}: made for a model of {spec.experts} experts; this model has {experts}")
     _check_shapes(path, spec, {native: found[name] for native, name in stored.items()})
     return BinderLayout(spec, header, stored)
 
@@ -212,6 +219,8 @@ def _is_allowed(name: str, kind: type, value) -> bool:
         return False
     if kind is str:
         return value in _ALLOWED[name].split(", ")
+    if name == "experts":
+        return value in (1, 2)
     return kind is bool or value >= (name in ("dim", "blocks"))
 
 
@@ -228,7 +237,7 @@ def _check_shapes(path: str | Path, spec: BinderSpec, found: Shapes) -> None:
         )
     expected = shapes(spec)
     if not spec.absorbent:
-        expected = {name: shape for name, shape in expected.items() if name != "absorbent" or name in found}
+        expected = {name: shape for name, shape in expected.items() if "absorbent" not in name or name in found}
     problems = [f"{path}: '{key}' is missing" for key in sorted(expected.keys() - found.keys())]
     problems += [f"{path}: '{key}' is not expected" for key in sorted(found.keys() - expected.keys())]
     problems += [

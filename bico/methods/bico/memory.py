@@ -46,9 +46,9 @@ def training_need(
     transformer: Mapping, weights: int, spec: BinderSpec, latents: Sequence[int], prompts: int, text_length: int,
     batch: int, element: int, recomputes: bool,
 ) -> Need:  # fmt: skip
-    """What a stage needs. transformer: its config. weights: bytes of its weights. latents [M, C, F, H, W] and prompts,
-    P: what is trained on. batch: examples a step on one device. element: bytes of a number of the transformer's.
-    recomputes: gradient checkpointing."""
+    """What a stage needs. transformer: its config, of the first expert. weights: bytes of all experts'. latents
+    [M, C, F, H, W] and prompts, P: what is trained on. batch: examples a step on one device. element: bytes of a number
+    of the transformer's. recomputes: gradient checkpointing."""
     dim, blocks = spec.dim, spec.blocks
     _, patch_height, patch_width = transformer["patch_size"]
     frames, height, width = latents[-3:]
@@ -59,12 +59,12 @@ def training_need(
     # With checkpointing each block's input is kept, and one block is computed anew; its gradients take as much again.
     kept = blocks * tokens * dim * element + block if recomputes else blocks * block
     # The prompts of all blocks: bound, stacked, in the transformer's precision, and their gradient.
-    contexts = blocks * batch * text_length * dim * (3 * FLOAT + element)
+    contexts = spec.experts * blocks * batch * text_length * dim * (3 * FLOAT + element)
     parameters = sum(map(math.prod, shapes(spec).values()))
     return Need(
         weights=weights,
         binders=COPIES * FLOAT * parameters,
-        examples=FLOAT * (math.prod(latents) + prompts * text_length * dim),
+        examples=FLOAT * (math.prod(latents) + spec.experts * prompts * text_length * dim),
         activations=max(kept + block + contexts, FLOAT * parameters),  # the optimiser's step makes one more copy
     )
 

@@ -92,6 +92,7 @@ class BiCo(Method):
             "shift": plan.model.shift,
             "text_length": plan.model.text_length,
             "dtype": plan.config["compute"]["dtype"],
+            **plan.of_experts(),
         }
 
     def export_settings(self, plan: "Plan", concept: str) -> dict:

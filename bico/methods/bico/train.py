@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -24,14 +25,14 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from bico import InputError
 from bico.methods.bico.binder import BinderSpec, ConceptBinder
-from bico.methods.bico.binding import bind, training_prompt
+from bico.methods.bico.binding import bind, bind_experts, training_prompt
 from bico.methods.bico.checkpoint import load_binder, save_binder
 from bico.methods.bico.memory import require_memory, training_need
 from bico.methods.bico.noise import draw_steps, loss_weights, phase_probabilities, shift_sigma, training_sigmas
 from bico.methods.bico.optimizer import AdamW
 from bico.methods.bico.switches import Switches
-from bico.models.components import component_digest, component_folder, component_id
-from bico.models.denoiser import BlockwiseTransformer
+from bico.models.components import component_digest, component_folder, component_ids
+from bico.models.denoiser import BlockwiseTransformer, Experts, denoiser
 from bico.models.devices import place
 from bico.models.tensors import load_state, load_tensors, require_finite, save_state
 from bico.models.wan import (
@@ -69,7 +70,8 @@ class Training:
 @dataclass(frozen=True)
 class BindSettings:
     """One stage of a concept's training. data: `frames`, each alone, or the whole `clip`; shift: of the noise levels;
-    text_length: tokens of a prompt, end-of-text included; dtype: auto, float32 or bfloat16."""
+    text_length: tokens of a prompt, end-of-text included; dtype: auto, float32 or bfloat16; boundary: between two
+    experts, see `Experts`."""
 
     concept: str
     stage: int
@@ -79,12 +81,13 @@ class BindSettings:
     text_length: int
     method: Switches = field(default_factory=Switches)
     dtype: str = "auto"
+    boundary: float | None = None
 
 
 @dataclass(frozen=True)
 class Examples:
-    """What a stage trains on. latents [M, C, F, H, W]; prompts p [P, L, D]; lengths [P]; pairs of indices into both,
-    and the pairs for validation, the same whichever prompts are trained on."""
+    """What a stage trains on. latents [M, C, F, H, W]; prompts p [X, P, L, D], of each of X experts; lengths [P]; pairs
+    of indices into latents and prompts, and the pairs for validation, the same whichever prompts are trained on."""
 
     latents: torch.Tensor
     prompts: torch.Tensor
@@ -99,24 +102,24 @@ class Examples:
             epoch, place = divmod(item, len(self.pairs))
             chosen.append(self.pairs[np.random.default_rng([seed, 1, epoch]).permutation(len(self.pairs))[place]])
         latents, prompts = zip(*chosen, strict=True)
-        return self.latents[list(latents)], self.prompts[list(prompts)], self.lengths[list(prompts)]
+        return self.latents[list(latents)], self.prompts[:, list(prompts)], self.lengths[list(prompts)]
 
 
 def train(
-    settings: BindSettings, latents: str | Path, prompts: str | Path, transformer: str | Path,
+    settings: BindSettings, latents: str | Path, prompts: str | Path, transformers: Sequence[str | Path],
     start_from: str | Path | None, output: str | Path, log_file: str | Path, compute: Compute = Compute(),
 ) -> None:  # fmt: skip
     """Trains a stage and writes the binder and its JSONL log.
 
-    transformer: its folder, or the manifest of its weights. start_from: stage 1's binder, for stage 2. Checkpoints lie
-    in the run's folder (see `bico.runtime.runs`), whose fingerprint is of settings, inputs, code, versions and
-    precision.
+    transformers: one, or two experts, each its folder or the manifest of its weights. start_from: stage 1's binder, for
+    stage 2. Checkpoints lie in the run's folder (see `bico.runtime.runs`), whose fingerprint is of settings, inputs,
+    code, versions and precision.
     Supports: resuming after a kill, on a CPU to the same bits; several processes under `accelerate launch` (the batch
     is split, so the examples, the optimiser steps and the effective batch stay the same). Raises InputError, and
     Stopped when it was told to stop and has saved a checkpoint.
     """
     # -- setup
-    folder = component_folder(transformer)
+    folders = [component_folder(each) for each in transformers]
     inputs = {"latents": latents, "prompts": prompts, "start_from": start_from}
     hashes = {name: file_digest(path) for name, path in inputs.items() if path}
     # The other processes wait with the first one where an orphan is at work on the same, for as long as it takes.
@@ -128,7 +131,11 @@ def train(
     placed = place(compute, settings.dtype, accelerator.device if several else None)
     device, dtype = placed.device, placed.dtype
     is_main = accelerator.is_main_process
-    made_from = {"settings": asdict(settings), "inputs": hashes, "model": component_digest(transformer)}
+    made_from = {
+        "settings": asdict(settings),
+        "inputs": hashes,
+        "model": [component_digest(each) for each in transformers],
+    }
     made_from |= made_by(__file__, "bind", device.type, transformer=dtype)
     with claim_run(made_from, output, log_file) if is_main else nullcontext() as run:
         (run,) = broadcast_object_list([run])
@@ -136,17 +143,18 @@ def train(
             return
         embeds = _read_prompts(settings, prompts)
         media = _read_media(settings, latents, prompts, embeds)
-        spec, recomputes = _spec(settings, folder), _recomputes(compute, device)
+        spec, recomputes = _spec(settings, folders), _recomputes(compute, device)
+        weights = sum(transformer_bytes(each, dtype) for each in folders)
         need = training_need(
-            transformer_config(folder), transformer_bytes(folder, dtype), spec, media.shape, len(embeds),
+            transformer_config(folders[0]), weights, spec, media.shape, len(embeds),
             settings.text_length, settings.training.batch_size // accelerator.num_processes, dtype.itemsize,
             recomputes,
         )  # fmt: skip
         if accelerator.is_local_main_process:
             require_memory(need, device, compute.offload == "cpu", accelerator.num_processes, recomputes)
-        model = BlockwiseTransformer(load_transformer(folder, placed))
-        if recomputes:
-            model.transformer.enable_gradient_checkpointing()
+        model = denoiser([load_transformer(each, placed) for each in folders], settings.boundary)
+        for expert in model.experts if recomputes else ():
+            expert.transformer.enable_gradient_checkpointing()
         examples = _load_examples(settings, media, embeds, model, device)
         binder = _new_binder(settings, examples, spec, start_from).to(device)
         stage = _Stage(settings, model, examples, binder, accelerator, device)
@@ -171,8 +179,8 @@ def train(
         if is_main:
             stage.require_finite()
             write_text(log_file, str(journal))
-            of = {"concept": settings.concept, "stage": settings.stage, "model": component_id(transformer)}
-            save_binder(output, binder, {**made_from, **of})
+            of = {"concept": settings.concept, "stage": settings.stage}
+            save_binder(output, binder, {**made_from, **of, **component_ids("model", transformers)})
 
 
 class _Stage:
@@ -198,7 +206,8 @@ class _Stage:
     def step(self, step: int) -> dict:
         """One optimiser step; returns what the log keeps of it."""
         begun, phase, self.done = time.monotonic(), 1 if step < self.phase1_steps else 2, step + 1
-        self.binder.block_binders.requires_grad_(phase == 2)
+        for own in self.binder.experts():
+            own.block_binders.requires_grad_(phase == 2)
         ranks, rank = self.accelerator.num_processes, self.accelerator.process_index
         items = list(range(step * self.batch, (step + 1) * self.batch))
         generators = [_generator(self.seed, 2, item) for item in items]
@@ -226,8 +235,7 @@ class _Stage:
             "sigma": self.sigmas[drawn].mean().item(),
             "gradient_norm": norm.item(),
             "learning_rate": self._learning_rate(step),
-            "gamma_global": self.binder.global_binder.gamma.item(),
-            "gamma_blocks": [block.gamma.item() for block in self.binder.block_binders],
+            **_gammas(self.binder),
             "steps_per_second": round(1 / (time.monotonic() - begun), 3),
             "peak_memory_gb": round(_peak_memory(self.device) / 1e9, 3),
         }
@@ -242,10 +250,10 @@ class _Stage:
             latents, prompt = pairs[k * len(pairs) // len(QUANTILES)]
             x_0 = self.examples.latents[[latents]]
             noise = torch.randn(x_0.shape, generator=_generator(self.seed, 3, k)).to(self.device)
-            p, owner = training_prompt(
-                self.examples.prompts[[prompt]], self.examples.lengths[[prompt]], None, placement="none"
-            )
-            contexts = bind(p, owner if bound else torch.zeros_like(owner), [self.binder], self.model.blocks)
+            prompts, lengths = self.examples.prompts[:, [prompt]], self.examples.lengths[[prompt]]
+            _, owner = training_prompt(prompts[0], lengths, None, placement="none")
+            owner = owner if bound else torch.zeros_like(owner)
+            contexts = bind_experts(prompts, owner, [self.binder], self.model.blocks)
             sigma = torch.tensor([shift_sigma(u, self.shift)], dtype=torch.float64)
             losses[str(u)] = self._squared_error(x_0, noise, sigma, contexts).item()
         if not all(map(math.isfinite, losses.values())):
@@ -294,9 +302,12 @@ class _Stage:
         return state
 
     def _contexts(self, prompts: torch.Tensor, lengths: torch.Tensor, phase: int) -> torch.Tensor:
-        p, owner = training_prompt(prompts, lengths, self.binder.absorbent, self.method.absorbent)
-        bypassed = phase == 1 and self.method.phase1_block_binders == "bypassed"
-        return bind(p, owner, [self.binder], self.model.blocks, per_block=not bypassed)
+        """prompts p [X, B, L, D] to what each block of each expert attends to, [X N, B, L, D]."""
+        bypassed, contexts = phase == 1 and self.method.phase1_block_binders == "bypassed", []
+        for own, given in zip(self.binder.experts(), prompts, strict=True):
+            p, owner = training_prompt(given, lengths, own.absorbent, self.method.absorbent)
+            contexts.append(bind(p, owner, [own], self.model.blocks, per_block=not bypassed))
+        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
 
     def _squared_error(self, x_0, noise, sigma: torch.Tensor, contexts: torch.Tensor) -> torch.Tensor:
         """Flow matching: x_s = (1 - s) x_0 + s eps, target eps - x_0. The mean squared error of each example, [B]."""
@@ -348,24 +359,38 @@ def _read_media(settings: BindSettings, latents, prompts, embeds) -> torch.Tenso
     return media
 
 
+def _gammas(binder: ConceptBinder) -> dict:
+    """For the log. Those of a second expert follow under names of their own."""
+    found = {}
+    for prefix, own in zip(("", "second_"), binder.experts(), strict=False):
+        found[f"{prefix}gamma_global"] = own.global_binder.gamma.item()
+        found[f"{prefix}gamma_blocks"] = [block.gamma.item() for block in own.block_binders]
+    return found
+
+
 def _load_examples(
-    settings: BindSettings, media: torch.Tensor, embeds, model: BlockwiseTransformer, device
+    settings: BindSettings, media: torch.Tensor, embeds, model: BlockwiseTransformer | Experts, device
 ) -> Examples:
     length, method = settings.text_length, settings.method
     with torch.no_grad():
-        dtype = next(model.project_text.parameters()).dtype
-        p = torch.cat([model.project(pad_embeds([e.to(device, dtype)], length)).float() for e in embeds])
+        dtype = next(model.experts[0].project_text.parameters()).dtype
+        p = torch.cat([model.project(pad_embeds([e.to(device, dtype)], length)).float() for e in embeds], 1)
     pairs = tuple((i % len(media), i) for i in range(len(embeds)))
     trained_on = pairs if method.diversified else tuple(dict.fromkeys((i, 0) for i, _ in pairs))
     return Examples(media.to(device), p, torch.tensor([len(e) for e in embeds]), trained_on, pairs)
 
 
-def _spec(settings: BindSettings, transformer) -> BinderSpec:
-    method, (dim, blocks) = settings.method, transformer_shape(transformer)
+def _spec(settings: BindSettings, transformers: Sequence[Path]) -> BinderSpec:
+    method, (dim, blocks) = settings.method, transformer_shape(transformers[0])
+    if (len(transformers) == 2) != (settings.boundary is not None):
+        said = f"{len(transformers)} transformers and boundary {settings.boundary}"
+        raise InputError(f"{said}; two experts have one, one has none")
     absorbent = 0 if method.absorbent == "none" else method.absorbent_tokens
     dual = settings.stage == 2
     gate = {"gate": method.gate, "gate_weighs": method.gate_weighs} if dual else {}
-    return BinderSpec(dim, blocks, dual, absorbent, method.per_block, **gate, inner=method.inner_width)
+    return BinderSpec(
+        dim, blocks, dual, absorbent, method.per_block, **gate, inner=method.inner_width, experts=len(transformers)
+    )
 
 
 def _new_binder(settings: BindSettings, examples: Examples, spec: BinderSpec, start_from) -> ConceptBinder:
@@ -376,14 +401,15 @@ def _new_binder(settings: BindSettings, examples: Examples, spec: BinderSpec, st
     binder = ConceptBinder(spec)
     if spec.dual:
         generator = _generator(settings.training.seed, 4, 0)
-        stage1, _ = load_binder(start_from, spec.dim, spec.blocks)
+        stage1, _ = load_binder(start_from, spec.dim, spec.blocks, experts=spec.experts)
         same = ("inner_width", "absorbent", "per_block")
         if differing := [name for name in same if getattr(stage1.spec, name) != getattr(spec, name)]:
             raise InputError(f"{start_from}: trained with other switches than stage 2: {', '.join(differing)}")
         binder.start_from(stage1, method.temporal_start, generator)
     elif spec.absorbent:
         first = int(examples.lengths[0]) - (method.absorbent == "end_of_text")
-        binder.absorbent.data.copy_(examples.prompts[0, first : first + spec.absorbent])
+        for own, prompts in zip(binder.experts(), examples.prompts, strict=True):
+            own.absorbent.data.copy_(prompts[0, first : first + spec.absorbent])
     return binder
 
 

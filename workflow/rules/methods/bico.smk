@@ -2,7 +2,7 @@ rule bind_stage1:
     input:
         latents=f"{CONCEPT}/latents.safetensors",
         prompts=training_prompts(1),
-        transformer=weights("transformer"),
+        transformers=transformers,
         start_from=[],
     output:
         binder=f"{BINDERS}/stage1.safetensors",
@@ -31,7 +31,7 @@ rule bind_stage1:
     shell:
         'python -m bico.runtime.launch {resources.gpu} "$BICO_SCRIPTS"/bind.py'
         " --latents {input.latents:q} --prompts {input.prompts:q}"
-        " --transformer {input.transformer:q} --start-from {input.start_from:q}"
+        " --transformers {input.transformers:q} --start-from {input.start_from:q}"
         " --output {output.binder:q} --log {output.log:q}"
         " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
@@ -40,7 +40,7 @@ use rule bind_stage1 as bind_stage2 with:
     input:
         latents=f"{CONCEPT}/latents.safetensors",
         prompts=training_prompts(2),
-        transformer=weights("transformer"),
+        transformers=transformers,
         start_from=f"{BINDERS}/stage1.safetensors",
     output:
         binder=f"{BINDERS}/stage2.safetensors",
@@ -132,7 +132,7 @@ rule compose:
         ],
         tokenizer=weights("tokenizer"),
         text_encoder=weights("text_encoder"),
-        transformer=weights("transformer"),
+        transformers=transformers,
     output:
         bound=f"{COMPOSITION}/bound.safetensors",
     log:
@@ -157,5 +157,5 @@ rule compose:
     shell:
         'python -m bico.runtime.launch {resources.gpu} "$BICO_SCRIPTS"/compose.py'
         " --binders {input.binders:q} --tokenizer {input.tokenizer:q}"
-        " --text-encoder {input.text_encoder:q} --transformer {input.transformer:q} --output {output.bound:q}"
+        " --text-encoder {input.text_encoder:q} --transformers {input.transformers:q} --output {output.bound:q}"
         " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"

@@ -3,7 +3,7 @@ use rule compose as compose_unbound with:
         binders=[],
         tokenizer=weights("tokenizer"),
         text_encoder=weights("text_encoder"),
-        transformer=weights("transformer"),
+        transformers=transformers,
     wildcard_constraints:
         method=of_kind("unbound"),
     params:
