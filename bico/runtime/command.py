@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from bico import InputError, Stopped
 from bico.runtime.reading import read_yaml
+from bico.runtime.runs import TOLD_TO_STOP
 
 STOPPED = os.EX_TEMPFAIL  # 75: run again, and it goes on
 
@@ -46,7 +47,8 @@ def run(main: Callable[[], None]) -> None:
     """Runs a script's `main`. An InputError becomes its message on standard error and exit status 1; work that saved
     itself because it was told to stop leaves with STOPPED; SIGTERM and SIGINT elsewhere with 128 and their number."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that temporary files are removed
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
         main()
     except InputError as problem:
@@ -55,6 +57,12 @@ def run(main: Callable[[], None]) -> None:
         _leave(str(stopped), STOPPED)
     except KeyboardInterrupt:
         _leave("stopped", 128 + signal.SIGINT)
+
+
+def _stop(number: int, _frame) -> NoReturn:
+    """Leaves by an exception, so that temporary files are removed. Where that is lost, long work stops by the mark."""
+    TOLD_TO_STOP.set()
+    raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
 def _leave(said: str, status: int) -> NoReturn:

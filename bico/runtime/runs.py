@@ -26,6 +26,9 @@ from bico.runtime.provenance import digest
 log = logging.getLogger(__name__)
 RUNS = ".runs"
 FINISHED = "finished"
+# Whether this process was told to stop. The exception that a signal raises can be lost: in a destructor, or in the lock
+# of an import, Python reports it and goes on.
+TOLD_TO_STOP = threading.Event()
 
 
 @contextlib.contextmanager
@@ -192,10 +195,10 @@ def interruptible(
     agree: makes of this process's answer to "shall we stop?" that of all processes.
     """
     saved = time.monotonic()
-    with _noticing_signals() as noticed:
+    with _noticing_signals():
         for item in items:
             yield item
-            stop = agree(noticed.is_set())
+            stop = agree(TOLD_TO_STOP.is_set())
             if stop or time.monotonic() - saved > 60 * minutes:
                 save()
                 saved = time.monotonic()
@@ -204,13 +207,13 @@ def interruptible(
 
 
 @contextlib.contextmanager
-def _noticing_signals() -> Iterator[threading.Event]:
-    noticed = threading.Event()
+def _noticing_signals() -> Iterator[None]:
     in_charge = threading.current_thread() is threading.main_thread()  # of signals
     names = (signal.SIGTERM, signal.SIGINT) if in_charge else ()
-    before = {name: signal.signal(name, lambda *_: noticed.set()) for name in names}
+    before = {name: signal.signal(name, lambda *_: TOLD_TO_STOP.set()) for name in names}
     try:
-        yield noticed
+        yield
     finally:
+        TOLD_TO_STOP.clear()
         for name, handler in before.items():
             signal.signal(name, handler)

@@ -2,6 +2,8 @@ import errno
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from bico import Stopped
 from bico.runtime.files import write_text
 from bico.runtime.runs import Journal, claim_run, forget, interruptible
+from tests import ROOT
 
 
 def names(folder):
@@ -184,6 +187,31 @@ def test_a_signal_ends_work_after_the_item_in_hand_and_everything_is_saved(numbe
                 os.kill(os.getpid(), number)
             done.append(item)
     assert saved == [[0, 1, 2]]
+
+
+LOSING = """
+import os, sys
+from bico.runtime.command import run
+from bico.runtime.runs import interruptible
+
+class Closing:
+    def __del__(self):  # an exception in it is reported, and the program goes on
+        os.kill(os.getpid(), int(sys.argv[1]))
+
+def main():
+    Closing()
+    for item in interruptible(range(1000), lambda: print("saved")):
+        print(item)
+
+run(main)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_whose_exception_python_loses_stops_the_work_that_follows(number):
+    done = subprocess.run([sys.executable, "-c", LOSING, str(int(number))], capture_output=True, text=True, cwd=ROOT)
+    assert "Exception ignored in" in done.stderr and done.stderr.endswith("the same command goes on from here\n")
+    assert (done.returncode, done.stdout) == (75, "0\nsaved\n")
 
 
 def test_work_is_saved_at_its_interval_and_signals_are_as_before_when_it_ends():
