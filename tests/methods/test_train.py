@@ -165,7 +165,7 @@ def validation_of(inputs, given: dict, start) -> list[float]:
     """The validation loss of a stage-1 binder, through the training code's own validation."""
     from accelerate import Accelerator
 
-    from bico.methods.bico.train import _load_examples, _read_media, _read_prompts, _Stage
+    from bico.methods.bico.train import _load_examples, _read_media, _read_prompts, _Trainer
 
     folder = json.loads((inputs / "transformer.json").read_text())["path"]
     cpu = torch.device("cpu")
@@ -175,7 +175,7 @@ def validation_of(inputs, given: dict, start) -> list[float]:
     media = _read_media(given, inputs / "latents.safetensors", prompts, embeds)
     examples = _load_examples(given, media, embeds, model, cpu)
     binder, _ = load_binder(start, D, N)
-    return list(_Stage(given, model, examples, binder, Accelerator(cpu=True), cpu).validation_loss().values())
+    return list(_Trainer(given, model, examples, binder, Accelerator(cpu=True), cpu).validation_loss().values())
 
 
 @pytest.mark.parametrize(
