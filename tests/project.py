@@ -1,11 +1,14 @@
 """A small project that a test may run: two sources, four compositions, the embedded model."""
 
+import atexit
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +48,24 @@ def clean_environment() -> dict[str, str]:
     return clean | {"PATH": f"{Path(sys.executable).parent}:{clean['PATH']}"}
 
 
+@cache
+def _forking() -> subprocess.Popen:
+    """The process that tests/forked.py describes; one for all tests."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, ROOT / "tests" / "forked.py"], env=clean_environment(), **pipes)
+    atexit.register(process.communicate)  # it ends when nobody writes to it any more
+    return process
+
+
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor", *arguments]
-    options = {"env": clean_environment() | environment, "capture_output": True, "text": True, "timeout": 900}
-    return subprocess.run(command, cwd=folder, **options)
+    """What `python -m snakemake` does in the folder; it is imported once for all calls."""
+    arguments = ["--cores", "2", "--nocolor", *arguments]
+    with tempfile.TemporaryDirectory() as said:
+        output = [Path(said, name) for name in ("stdout", "stderr")]
+        call = {"folder": str(folder), "arguments": arguments, "environment": clean_environment() | environment}
+        print(json.dumps(call | {"output": list(map(str, output))}), file=_forking().stdin, flush=True)
+        status = int(_forking().stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, *(path.read_text("utf-8") for path in output))
 
 
 def succeed(folder: Path, *arguments: str, **environment: str) -> str:
