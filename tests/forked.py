@@ -1,7 +1,8 @@
 """python tests/forked.py
 
-Runs Snakemake in forks of a process that has imported it, which halves what a plan takes. What a project brings with it,
-such as `bico`, is imported anew in each. Reads calls from its input, one a line, and answers each with its exit status.
+Runs Snakemake in forks of a process that has imported it, which halves what a plan takes. What a project brings with
+it, such as `bico`, is imported anew in each. Reads calls from its input, one a line, and answers each with its exit
+status.
 """
 
 import importlib
@@ -12,9 +13,9 @@ import signal
 import sys
 
 IMPORTED = (
-    "snakemake.cli", "snakemake.report.html_reporter", "av", "ffmpeg", "ftfy", "imageio_ffmpeg", "jinja2", "jsonschema",
-    "numpy", "pandas", "PIL.Image", "PIL.ImageOps", "requests", "safetensors", "smart_open", "tokenizers", "tqdm", "yaml",
-    "yte",
+    "snakemake.cli", "snakemake.report.html_reporter",
+    "av", "ffmpeg", "ftfy", "imageio_ffmpeg", "jinja2", "jsonschema", "numpy", "pandas", "PIL.Image", "PIL.ImageOps",
+    "requests", "safetensors", "smart_open", "tokenizers", "tqdm", "yaml", "yte",
 )  # fmt: skip
 sys.path.pop(0)  # this file's folder
 for name in IMPORTED:
