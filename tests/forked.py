@@ -1,14 +1,13 @@
 """python tests/forked.py
 
-Runs Snakemake in forks of a process that has imported it, which halves what a plan takes. What a project brings with
-it, such as `bico`, is imported anew in each. Reads calls from its input, one a line, and answers each with its exit
-status.
+Runs Python code in forks of a process that has imported Snakemake, which halves what a plan takes. What a project
+brings with it, such as `bico`, is imported anew in each. Reads calls from its input, one a line, and answers each with
+its exit status.
 """
 
 import importlib
 import json
 import os
-import runpy
 import signal
 import sys
 
@@ -22,8 +21,8 @@ for name in IMPORTED:
     importlib.import_module(name)
 
 
-def run(folder: str, arguments: list[str], environment: dict[str, str], output: list[str]) -> None:
-    """Becomes `python -m snakemake` in the folder."""
+def run(code: str, folder: str, arguments: list[str], environment: dict[str, str], output: list[str]) -> None:
+    """Becomes `python -c code` in the folder."""
     for number, path in enumerate(output, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
@@ -33,7 +32,7 @@ def run(folder: str, arguments: list[str], environment: dict[str, str], output: 
     os.environ.update(environment)
     sys.path[:0] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     sys.argv[1:] = arguments
-    runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
+    exec(code, {"__name__": "__main__"})
 
 
 def main() -> None:

@@ -57,15 +57,22 @@ def _forking() -> subprocess.Popen:
     return process
 
 
-def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """What `python -m snakemake` does in the folder; it is imported once for all calls."""
-    arguments = ["--cores", "2", "--nocolor", *arguments]
+SNAKEMAKE = "import runpy; runpy.run_module('snakemake', run_name='__main__', alter_sys=True)"
+
+
+def python(code: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """What `python -c` does in the folder; what is large is imported once for all calls."""
     with tempfile.TemporaryDirectory() as said:
         output = [Path(said, name) for name in ("stdout", "stderr")]
-        call = {"folder": str(folder), "arguments": arguments, "environment": clean_environment() | environment}
-        print(json.dumps(call | {"output": list(map(str, output))}), file=_forking().stdin, flush=True)
+        call = {"code": code, "folder": str(folder), "arguments": arguments, "output": list(map(str, output))}
+        call["environment"] = clean_environment() | environment
+        print(json.dumps(call), file=_forking().stdin, flush=True)
         status = int(_forking().stdout.readline())
         return subprocess.CompletedProcess(arguments, status, *(path.read_text("utf-8") for path in output))
+
+
+def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    return python(SNAKEMAKE, folder, "--cores", "2", "--nocolor", *arguments, **environment)
 
 
 def succeed(folder: Path, *arguments: str, **environment: str) -> str:

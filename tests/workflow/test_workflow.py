@@ -20,7 +20,7 @@ from bico.models.components import component_digest
 from bico.render.bound_prompt import load_bound_prompt, read_header
 from bico.runtime.provenance import file_digest
 from tests import ROOT
-from tests.project import clean_environment, edit, make_project, planned_jobs, snakemake, succeed
+from tests.project import clean_environment, edit, make_project, planned_jobs, python, snakemake, succeed
 
 
 @pytest.fixture(scope="module")
@@ -428,10 +428,9 @@ def test_a_video_says_what_made_it(finished):
 
 
 def explained(folder: Path, result: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    command = [sys.executable, "-c", "from bico.plan.explain import entry; entry()", "explain", result]
-    environment = clean | {"PYTHONPATH": str(folder)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
+    done = python("from bico.plan.explain import entry; entry()", folder, "explain", result)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_explain_says_in_plain_words_why_a_result_would_or_would_not_be_made_again(project):
@@ -444,9 +443,10 @@ def test_explain_says_in_plain_words_why_a_result_would_or_would_not_be_made_aga
     assert "It would be made again, by 2 jobs:" in after
     assert '- compose bico both: prompt was "[A red square](red) [slides to the right](slide) in the snow."' in after
     replace_source_by_an_older_file(project)
-    assert "- trim red png: changed: media/red.png" in explained(project, result)
     change_training_logic(project)
-    assert "- bind_stage1 bico slide: its code changed" in explained(project, result)
+    after = explained(project, result)
+    assert "- trim red png: changed: media/red.png" in after
+    assert "- bind_stage1 bico slide: its code changed" in after
     assert "is not there yet" in explained(project, "results/bico/binders/red/released.safetensors")
 
 
@@ -470,7 +470,12 @@ def test_released_binders_compose_beside_native_ones_and_native_ones_export(proj
     assert mixed.read_bytes() == both.read_bytes()
 
 
+def trained_as(method: str, *stages: str) -> set[str]:
+    return {job.replace("bico", method) for job in trained(*stages)}
+
+
 def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(project):
+    """The one that differs in nothing is planned, and then begins with the binders that the method has trained."""
     folder = project / "config" / "ablations"
     folder.mkdir()
     (folder / "global_only.yaml").write_text("method: {per_block: false, temporal_stage: false}\n")
@@ -479,9 +484,11 @@ def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(projec
         "composition,prompt,steps,frames\nstill,[A red square](red) alone.,2,1\n"
     )
     few = ("ablations", "--config", "compositions=config/few.csv")
-    jobs = {job for job in planned_jobs(project, *few) if "global_only" in job}
-    of_both_images_and_clips = {job.replace("bico", "global_only") for job in trained("red1", "slide1")}
-    assert of_both_images_and_clips == {job for job in jobs if job.startswith(("bind", "plot"))}
+    jobs = {job for job in planned_jobs(project, *few) if job.startswith(("bind", "plot"))}
+    assert jobs == trained_as("global_only", "red1", "slide1") | trained_as("full", "red1", "slide1", "slide2")
+    for folder in ("results", "results/.records"):
+        shutil.copytree(project / folder / "bico", project / folder / "full")
+    assert "bind_stage1:full:red" not in planned_jobs(project, *few)
     succeed(project, *few)
     table = (project / "results" / "ablations.md").read_text().splitlines()
     assert table[2].startswith("| full | nothing | ")
@@ -492,12 +499,6 @@ def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(projec
         page = project / "results" / name / "index.html"
         assert all((page.parent / link).is_file() for link in re.findall(r'(?:src|href)="([^"]+)"', page.read_text()))
     assert planned_jobs(project) == set()
-
-
-def test_a_folder_of_results_may_have_spaces(project):
-    content = yaml.safe_load((project / "config" / "config.yaml").read_text())
-    (project / "config" / "config.yaml").write_text(yaml.safe_dump(content | {"results": "my results"}))
-    succeed(project, "my results/bico/compositions/free/seed0.mp4.sheet.jpg")
 
 
 @pytest.fixture
@@ -595,17 +596,40 @@ def test_the_reports_of_prompts_give_the_share_that_kept_the_key_phrases(finishe
     assert (report["count"], report["share_kept"]) == (9, 1.0)
 
 
-def test_the_unbound_twin_has_the_same_prompt_and_noise_and_no_binder(project):
-    """Where no word is linked, it is the very same video."""
+@pytest.fixture(scope="module")
+def twins(finished, tmp_path_factory) -> Path:
+    """The compositions of the unbound twin, made from the finished run's concepts into a folder of results with a space
+    in its name."""
+    project = tmp_path_factory.mktemp("twins") / "project"
+    shutil.copytree(finished, project)
     (project / "config" / "methods").mkdir()
     shutil.copy(ROOT / "config" / "methods" / "unbound.yaml", project / "config" / "methods")
-    twins, bound = (project / "results" / method / "compositions" for method in ("unbound", "bico"))
-    succeed(project, *(f"results/unbound/compositions/{name}/seed0.mp4" for name in ("free", "both")))
+    content = yaml.safe_load((project / "config" / "config.yaml").read_text())
+    (project / "config" / "config.yaml").write_text(yaml.safe_dump(content | {"results": "my results"}))
+    made = Path("my results", "unbound", "compositions")
+    succeed(project, f"{made}/free/seed0.mp4.sheet.jpg", f"{made}/both/bound.safetensors")
+    return project / made
+
+
+def test_a_folder_of_results_may_have_spaces(twins):
+    assert {path.name for path in (twins / "free").glob("seed*")} == {
+        "seed0.mp4",
+        "seed0.mp4.json",
+        "seed0.mp4.sheet.jpg",
+    }
+
+
+def test_the_unbound_twin_has_the_same_prompt_and_noise_and_no_binder(finished, twins):
+    """Where no word is linked, it is the very same video."""
+    bound = finished / "results" / "bico" / "compositions"
     assert (twins / "free" / "seed0.mp4").read_bytes() == (bound / "free" / "seed0.mp4").read_bytes()
-    assert (twins / "both" / "seed0.mp4").read_bytes() != (bound / "both" / "seed0.mp4").read_bytes()
-    headers = [read_header(folder / "both" / "bound.safetensors") for folder in (twins, bound)]
+    paths = [folder / "both" / "bound.safetensors" for folder in (twins, bound)]
+    headers = [read_header(path) for path in paths]
     assert headers[0]["tokens"] == headers[1]["tokens"]
     assert headers[0]["binders"] == [] and not any(headers[0]["owner"])
+    without, bound = (load_bound_prompt(path).contexts for path in paths)
+    linked = [number for number, owner in enumerate(headers[1]["owner"]) if owner]
+    assert all((without[:, 0, number] != bound[:, 0, number]).any() for number in linked)
 
 
 def test_videos_made_elsewhere_are_taken_and_shown_beside_and_what_is_not_there_is_said(project):
