@@ -1,4 +1,4 @@
-"""A small project that a test may run: two sources, four compositions, the embedded model."""
+"""A small project that a test may run: two sources, three compositions, the embedded model."""
 
 import atexit
 import json
@@ -24,7 +24,6 @@ slide,media/slide.mp4,a blue square,slides to the right
 """
 COMPOSITIONS = """composition,prompt,seeds,steps,frames
 both,[A red square](red) [slides to the right](slide) in the snow.,0,2,
-template,# # in the snow. | [A red square](red) | [slides to the right](slide),0,2,
 still,[A red square](red) alone.,0,2,1
 free,Only free words.,0,2,
 """

@@ -47,7 +47,7 @@ def test_a_second_call_does_nothing(project):
 
 def test_every_video_is_rendered_beside_its_sheet_and_shown_on_the_page(finished):
     results = finished / "results"
-    for name, frames in (("both/seed0.mp4", 9), ("template/seed0.mp4", 9), ("free/seed0.mp4", 9)):
+    for name, frames in (("both/seed0.mp4", 9), ("free/seed0.mp4", 9)):
         path = results / "bico" / "compositions" / name
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -61,11 +61,6 @@ def test_every_video_is_rendered_beside_its_sheet_and_shown_on_the_page(finished
     linked = set(re.findall(r'(?:src|href)="([^"]+)"', page))
     assert {"compositions/both/seed0.mp4", "../concepts/red/red.png", "../concepts/slide/slide.mp4"} <= linked
     assert all((results / "bico" / link).is_file() for link in linked)
-
-
-def test_the_two_prompt_syntaxes_render_the_same_video(finished):
-    both, template = (finished / "results" / "bico" / "compositions" / name for name in ("both", "template"))
-    assert (both / "seed0.mp4").read_bytes() == (template / "seed0.mp4").read_bytes()
 
 
 def test_a_bound_prompt_says_which_words_belong_to_whom(finished):
@@ -113,7 +108,7 @@ def trained(*stages: str) -> set[str]:
     return jobs | {f"plot_training:bico:{stage[:-1]}:{stage[-1]}" for stage in stages}
 
 
-RED = composed("both", "template", "still")
+RED = composed("both", "still")
 PAGE = {"page:bico"}
 TRAINING = trained("red1", "slide1", "slide2")
 
@@ -296,18 +291,18 @@ RED_FROM_ITS_SOURCE = {"trim:red:png", "encode_latents:red"} | PROMPTS_OF_RED | 
             TRAINING | RED,
         ),
         (remove("compositions/both/seed0.mp4"), rendered("both")),
-        (remove("compositions"), composed("both", "template", "still", "free")),
+        (remove("compositions"), composed("both", "still", "free")),
         (remove("binders/slide/stage2.png"), {"plot_training:bico:slide:2"}),
         (change_training_logic, TRAINING | RED),
         (change_checkpointing, TRAINING | RED | rendered("free")),
         (change_config("prompts", count=4), WRITTEN | trained("red1", "slide2") | RED),
         (change_config("training", learning_rate=0.002), TRAINING | RED),
         (change_config("training", iterations_images=3), trained("red1") | RED),
-        (change_config("training", iterations_frames=3), trained("slide1", "slide2") | composed("both", "template")),
-        (change_config("training", batch_size_clips=4), trained("slide2") | composed("both", "template")),
-        (change_config("method", temporal_start="copy"), trained("slide2") | composed("both", "template")),
+        (change_config("training", iterations_frames=3), trained("slide1", "slide2") | composed("both")),
+        (change_config("training", batch_size_clips=4), trained("slide2") | composed("both")),
+        (change_config("method", temporal_start="copy"), trained("slide2") | composed("both")),
         (change_config("method", absorbent="none"), TRAINING | RED),
-        (change_model("fps", 10), rendered("both", "template", "still", "free")),
+        (change_model("fps", 10), rendered("both", "still", "free")),
         (change_loss_plot, {job for job in TRAINING if job.startswith("plot")}),
         (
             change_config("compute", vae_tiling=True),
@@ -352,7 +347,7 @@ def test_a_newer_av_runs_what_reads_clips_again_and_nothing_of_images_alone(proj
     use_a_newer("av", project)
     of_clips = {"frames:slide", "encode_latents:slide", "spatial_prompts:slide", "encode_prompts:slide:spatial_prompts"}
     sheets = {job for job in RED | rendered("free") if job.startswith("sheet")}
-    jobs = of_clips | trained("slide1", "slide2") | composed("both", "template") | sheets | PAGE
+    jobs = of_clips | trained("slide1", "slide2") | composed("both") | sheets | PAGE
     assert planned_jobs(project, PYTHONPATH=str(project)) == jobs
 
 
@@ -458,12 +453,12 @@ def test_swapping_the_values_of_two_settings_is_seen(project):
     assert "bind_stage1:bico:red" in planned_jobs(project)
 
 
-def test_released_binders_compose_beside_native_ones_and_native_ones_export(project):
+def test_an_exported_binder_composes_beside_a_native_one_in_the_other_syntax_to_the_very_same_video(project):
     succeed(project, "results/bico/binders/red/released.safetensors")
     shutil.copy(project / "results" / "bico" / "binders" / "red" / "released.safetensors", project / "old.safetensors")
     header = "concept,source,spatial,temporal"
     edit(project / "config" / "concepts.csv", f"{header}\n", f"{header},binder\nold,,,,old.safetensors\n")
-    row = "mixed,[A red square](old) [slides to the right](slide) in the snow.,0,2,"
+    row = "mixed,# # in the snow. | [A red square](old) | [slides to the right](slide),0,2,"
     edit(project / "config" / "compositions.csv", "free,Only", f"{row}\nfree,Only")
     succeed(project)
     mixed, both = (project / "results" / "bico" / "compositions" / name / "seed0.mp4" for name in ("mixed", "both"))

@@ -280,7 +280,7 @@ def test_an_evaluation_of_a_model_that_errs_says_where(reader, monkeypatch, kind
         return Phrases(wrong, phrases.temporal) if told[-1] else phrases
 
     monkeypatch.setattr(evaluation, "named_by", names)
-    found = evaluation._questioned(reader, kind, scenes=10, prompts=2)
+    found = evaluation._questioned(reader, kind, scenes=10, prompts=1)
     assert found["valid"] == 1
     assert found["right"] == found["words"]["colour"] == 1 - sum(told) / 10 < 1
     assert found["words"]["shape"] == found["words"]["style"] == 1
