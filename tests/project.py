@@ -93,9 +93,9 @@ def planned_jobs(folder: Path, *arguments: str, **environment: str) -> set[str]:
     return jobs
 
 
-def make_project(folder: Path, embedded: Path) -> None:
+def make_project(folder: Path, embedded: Path, with_weights: bool = True) -> None:
     """Copies the workflow into `folder`, beside a small manifest and a model file of the embedded model; makes its
-    weights' manifests."""
+    weights' manifests, if it is to have its weights."""
     for name in ("workflow", "scripts", "bico"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "environment.yml", folder)
@@ -112,7 +112,12 @@ def make_project(folder: Path, embedded: Path) -> None:
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG), "utf-8")
     (folder / "config" / "concepts.csv").write_text(CONCEPTS, "utf-8")
     (folder / "config" / "compositions.csv").write_text(COMPOSITIONS, "utf-8")
-    # All components, also those that only some tests ask for.
+    if with_weights:
+        _take_weights(folder)
+
+
+def _take_weights(folder: Path) -> None:
+    """All components, also those that only some tests ask for."""
     take = [sys.executable, "scripts/weights.py", "--model", "model.yaml"]
     environment = clean_environment() | {"PYTHONPATH": str(folder)}
     subprocess.run(take, cwd=folder, env=environment, check=True, capture_output=True)
