@@ -31,9 +31,12 @@ def embedded(tmp_path_factory) -> Path:
 DEAREST = (
     "workflow/test_workflow.py",
     "prompts/test_qwen.py",
-    "corpus/test_corpus.py",
-    "toyworld/tests/test_scene_and_oracle.py",
     "methods/test_train.py",
+    "weights/test_weights.py",
+    "toyworld/tests/test_transformer.py",
+    "toyworld/tests/test_scene_and_oracle.py",
+    "toyworld/tests/test_vlm.py",
+    "corpus/test_corpus.py",
 )
 
 

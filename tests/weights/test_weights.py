@@ -554,8 +554,7 @@ def test_snakemake_weights_looks_again_each_time(tmp_path, embedded):
     source, folder = tmp_path / "embedded", tmp_path / "project"
     shutil.copytree(embedded, source)
     folder.mkdir()
-    make_project(folder, source)
-    shutil.rmtree(folder / "resources")
+    make_project(folder, source, with_weights=False)
     file, manifests = weights_of(source / "vae"), folder / "resources" / "weights" / "manifests" / "embedded"
     succeed(folder, "weights")
     assert manifests_in(manifests) == sorted(WITHOUT_VLM)

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bico.prompts.writers import qwen as vlm
 from bico.text.phrases import KINDS, Phrases, keeps_phrases, missing_phrases
 from tests import ROOT
 from toyworld import captions, evaluation
+from toyworld import vlm as module
 from toyworld.evaluation import evaluate_vlm
 from toyworld.scene import COLOURS, FRAMES, poses, render, sample_scene
 from toyworld.tiny.language_model import Sizes, build_vlm
@@ -246,13 +248,10 @@ def test_the_shipped_one_names_what_held_out_pictures_show():
     assert found["video"]["words"]["motion"] >= 0.8
 
 
-def test_it_learns_and_what_is_written_is_what_the_pipeline_loads(tmp_path):
-    train(
-        SMALL | {"glances": 20, "watches": 20, "steps": 41, "warmup": 5, "learning_rate": 3e-3},
-        tmp_path / "vlm",
-        tmp_path / "vlm.jsonl",
-        "cpu",
-    )
+def test_it_learns_and_what_is_written_is_what_the_pipeline_loads(tmp_path, monkeypatch):
+    few = {"glances": 20, "watches": 20, "watched": 2, "steps": 41, "clips": 1, "warmup": 5, "learning_rate": 3e-3}
+    monkeypatch.setattr(module, "corpus", partial(module.corpus, 500))
+    train(SMALL | few, tmp_path / "vlm", tmp_path / "vlm.jsonl", "cpu")
     entries = [json.loads(line) for line in (tmp_path / "vlm.jsonl").read_text().splitlines()]
     assert [entry["step"] for entry in entries] == [0, 20, 40, 60, 80]
     assert [entry["kind"] for entry in entries][:2] == ["glance", "watch"]
@@ -281,7 +280,7 @@ def test_an_evaluation_of_a_model_that_errs_says_where(reader, monkeypatch, kind
         return Phrases(wrong, phrases.temporal) if told[-1] else phrases
 
     monkeypatch.setattr(evaluation, "named_by", names)
-    found = evaluation._questioned(reader, kind, scenes=10, prompts=2)
+    found = evaluation._questioned(reader, kind, scenes=10, prompts=1)
     assert found["valid"] == 1
     assert found["right"] == found["words"]["colour"] == 1 - sum(told) / 10 < 1
     assert found["words"]["shape"] == found["words"]["style"] == 1
