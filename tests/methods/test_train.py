@@ -360,6 +360,6 @@ def test_two_processes_told_to_stop_save_together_and_train_on_what_one_process_
 
 
 def test_a_batch_that_two_processes_cannot_share_is_refused():
-    given, two = read(BindSettings, settings(batch_size=3)), SimpleNamespace(num_processes=2)
+    given, two = stage_settings(BindSettings, settings(batch_size=3)), SimpleNamespace(num_processes=2)
     with pytest.raises(InputError, match="a batch of 3 cannot be split over 2 processes"):
         _Trainer(given, None, None, None, two, torch.device("cpu"))

@@ -511,15 +511,20 @@ def test_it_runs_in_another_working_directory(project, elsewhere):
     assert (elsewhere / "results" / "concepts" / "red" / "red.png").is_file()
 
 
-def test_another_workflow_uses_it_as_a_module(project, elsewhere):
+def test_another_workflow_uses_it_as_a_module_and_renders(project, elsewhere):
+    shutil.move(project / "results", elsewhere / "results")
+    video = elsewhere / "results" / "bico" / "compositions" / "free" / "seed0.mp4"
+    before = video.read_bytes()
+    shutil.rmtree(video.parent)
     (elsewhere / "Snakefile").write_text(
         'configfile: "config/config.yaml"\n'
         f'module bico:\n    snakefile: "{project}/workflow/Snakefile"\n    config: config\n'
         "use rule * from bico as bico_*\n"
-        'rule mine:\n    default_target: True\n    input: "results/concepts/red/red.png"\n'
+        'rule mine:\n    default_target: True\n    input: "results/bico/compositions/free/seed0.mp4"\n'
     )
+    assert planned_jobs(elsewhere) == {"bico_compose:bico:free", "bico_render:bico:free:0:mp4", "mine"}
     succeed(elsewhere)
-    assert (elsewhere / "results" / "concepts" / "red" / "red.png").is_file()
+    assert video.read_bytes() == before
 
 
 def test_results_copied_into_a_fresh_checkout_are_not_made_again(project, tmp_path):
