@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests import ROOT
-from toyworld.card import COMPONENTS, publish
+from toyworld.training.card import COMPONENTS, publish
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from bico.models.devices import Placement
 from bico.models.wan import PlainAttention, encode_tokens, encode_video, load_transformer, load_vae, pad_embeds
 from bico.text.tokens import PromptTokenizer
 from tests import ROOT
-from toyworld import evaluation
-from toyworld import transformer as module
 from toyworld.captions import caption, words_of
-from toyworld.evaluation import HELD_OUT, evaluate_transformer, generate
 from toyworld.scene import MOTIONS, SHAPES, poses, render, sample_scene
-from toyworld.transformer import (
+from toyworld.training import evaluation
+from toyworld.training import transformer as module
+from toyworld.training.evaluation import HELD_OUT, evaluate_transformer, generate
+from toyworld.training.transformer import (
     MAPPED,
     SETTINGS,
     Batches,
@@ -30,8 +30,8 @@ from toyworld.transformer import (
     new_models,
     train,
 )
-from toyworld.vae import SETTINGS as VAE
-from toyworld.vae import new_vae
+from toyworld.training.vae import SETTINGS as VAE
+from toyworld.training.vae import new_vae
 
 CPU = torch.device("cpu")
 SMALL = {

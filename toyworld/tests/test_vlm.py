@@ -13,12 +13,12 @@ from bico.prompts.answers import parse_phrases
 from bico.prompts.writers import qwen as vlm
 from bico.text.phrases import KINDS, Phrases, keeps_phrases, missing_phrases
 from tests import ROOT
-from toyworld import captions, evaluation
-from toyworld.evaluation import evaluate_vlm
-from toyworld.scene import COLOURS, FRAMES, poses, render, sample_scene
+from toyworld import captions
+from toyworld.scene import COLOURS, FPS, FRAMES, poses, render, sample_scene
 from toyworld.tiny.language_model import Sizes, build_vlm
-from toyworld.vlm import (
-    FPS,
+from toyworld.training import evaluation
+from toyworld.training.evaluation import evaluate_vlm
+from toyworld.training.vlm import (
     GLANCED,
     HEARD,
     MOVED,

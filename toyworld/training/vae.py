@@ -32,8 +32,8 @@ from torch.utils.data import Dataset
 from bico.models.devices import pick_device, pick_dtype
 from bico.models.wan import encode_video
 from bico.runtime.provenance import code_digest, file_digest
-from toyworld.learning import LEARNING, Learner, checked, learn
 from toyworld.scene import FRAMES, render, sample_scene
+from toyworld.training.loop import LEARNING, Learner, checked, learn
 
 SETTINGS = LEARNING | {
     "base_dim": 24,
@@ -259,7 +259,7 @@ def train(
     """Trains the VAE and writes it, in diffusers' layout and weights in float16, and its JSONL log.
 
     settings: what is to differ from SETTINGS. precision: of autocast. start_from: a VAE to begin with. pieces: as
-    `toyworld.learning.learn` takes them.
+    `toyworld.training.loop.learn` takes them.
     """
     settings = checked(settings, SETTINGS)
     start = {name: file_digest(Path(start_from) / name) for name in _FILES} if start_from else None

@@ -35,10 +35,10 @@ from bico.text.phrases import KINDS
 from bico.text.tokens import PromptTokenizer
 from toyworld import captions, scene
 from toyworld.captions import Words, caption, phrases_of, words_of
-from toyworld.learning import LEARNING, LOGIT, Learner, axes, check_words, checked, learn, told
 from toyworld.scene import FRAMES, SIZE, Scene, Subject, render, sample_scene
 from toyworld.tiny.build import build_tokenizer
-from toyworld.vae import encode_clip
+from toyworld.training.loop import LEARNING, LOGIT, Learner, axes, check_words, checked, learn, told
+from toyworld.training.vae import encode_clip
 
 SETTINGS = LEARNING | {
     "width": 256,
@@ -235,7 +235,7 @@ def train(
 
     settings: what is to differ from SETTINGS. vae: the folder of the world's VAE. precision: of autocast. start_from: a
     folder that an earlier training wrote, to begin with. compiled: by torch.compile, half as fast again; it needs a C++
-    compiler. pieces: as `toyworld.learning.learn` takes them.
+    compiler. pieces: as `toyworld.training.loop.learn` takes them.
     """
     settings, on = checked(settings, SETTINGS), pick_device(device)
     made_from = {

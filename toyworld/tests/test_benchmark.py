@@ -12,8 +12,7 @@ from bico.plan.tables import load_tables
 from bico.settings.model_file import load_model
 from bico.text.grammar import parse as parse_prompt
 from tests import ROOT
-from toyworld.captions import parse, phrases_of
-from toyworld.proof import (
+from toyworld.benchmark import (
     FIRST,
     MOVES,
     Trial,
@@ -27,6 +26,7 @@ from toyworld.proof import (
     trials,
     write_cases,
 )  # fmt: skip
+from toyworld.captions import parse, phrases_of
 from toyworld.scene import FRAMES, Motion, Scene, render, sample_scene
 
 OF = sources()

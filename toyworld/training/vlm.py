@@ -41,9 +41,9 @@ from bico.runtime.provenance import code_digest, file_digest
 from bico.text.phrases import KINDS, Phrases, keeps_phrases, missing_phrases, required_phrases
 from toyworld import captions, scene
 from toyworld.captions import phrases_of, say, thinned, words_of
-from toyworld.learning import LEARNING, LOGIT, Learner, axes, check_words, checked, learn, told
-from toyworld.scene import FRAMES, SIZE, Scene, render, sample_scene
+from toyworld.scene import FPS, FRAMES, SIZE, Scene, render, sample_scene
 from toyworld.tiny.language_model import Sizes, build_vlm
+from toyworld.training.loop import LEARNING, LOGIT, Learner, axes, check_words, checked, learn, told
 
 SETTINGS = LEARNING | {
     "vocabulary": 1100,
@@ -69,7 +69,6 @@ SETTINGS = LEARNING | {
     "warmup": 300,
 }
 TASKS = ("name", "write", "rewrite")
-FPS = 15  # of the world's clips
 _IGNORED = -100
 
 
@@ -474,7 +473,7 @@ def train(
     """Trains the model and writes it with its tokenizer and processors, weights in float16, and its JSONL log.
 
     settings: what is to differ from SETTINGS. precision: of autocast. start_from: a folder that an earlier training
-    wrote, to begin with. pieces: as `toyworld.learning.learn` takes them.
+    wrote, to begin with. pieces: as `toyworld.training.loop.learn` takes them.
     """
     settings, on = checked(settings, SETTINGS), pick_device(device)
     with tempfile.TemporaryDirectory() as start:

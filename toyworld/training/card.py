@@ -9,7 +9,7 @@ from jinja2 import Environment
 from safetensors import safe_open
 
 from bico.runtime.files import write_text
-from toyworld.learning import replace_folder
+from toyworld.training.loop import replace_folder
 
 # Where each component comes from, under the folder of the trained models.
 COMPONENTS = {

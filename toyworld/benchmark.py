@@ -19,8 +19,19 @@ from bico.media.video import read_frames, write_image, write_video
 from bico.runtime.command import progress
 from toyworld.captions import SubjectWords, Words, agreement, parse, phrases_of, words_of
 from toyworld.oracle import Seen, SeenSubject, colour_distance, in_pixels, look, motion_match
-from toyworld.scene import BACKGROUNDS, COLOURS, FRAMES, MOTIONS, SHAPES, SIZES, TEXTURES, Scene, render, sample_scene
-from toyworld.vlm import FPS
+from toyworld.scene import (
+    BACKGROUNDS,
+    COLOURS,
+    FPS,
+    FRAMES,
+    MOTIONS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Scene,
+    render,
+    sample_scene,
+)
 
 FIRST = 5_000_000  # the seed of the first case; training, evaluation and measurements of the oracle stay below
 STILL_FRAME = 40  # of a scene, that an image concept shows
