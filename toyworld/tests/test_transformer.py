@@ -20,13 +20,12 @@ from toyworld.scene import MOTIONS, SHAPES, poses, render, sample_scene
 from toyworld.training import evaluation
 from toyworld.training import transformer as module
 from toyworld.training.evaluation import HELD_OUT, evaluate_transformer, generate
+from toyworld.training.scene_map import MAPPED, draw_map
+from toyworld.training.token_dropping import SomeTokens
 from toyworld.training.transformer import (
-    MAPPED,
     SETTINGS,
     Batches,
-    SomeTokens,
     corpus,
-    draw_map,
     new_models,
     train,
 )

@@ -17,28 +17,19 @@ from toyworld import captions
 from toyworld.scene import COLOURS, FPS, FRAMES, poses, render, sample_scene
 from toyworld.tiny.language_model import Sizes, build_vlm
 from toyworld.training import evaluation
-from toyworld.training.evaluation import evaluate_vlm
-from toyworld.training.vlm import (
+from toyworld.training.attributes import (
     GLANCED,
     HEARD,
     MOVED,
-    SETTINGS,
-    TASKS,
-    Batches,
-    answer_loss,
-    batch,
-    draw_example,
     draw_glances,
     draw_moves,
     glance_loss,
     moves_loss,
-    named,
-    shown_frames,
-    shown_picture,
     told_axes,
-    tower,
-    train,
 )
+from toyworld.training.conversations import TASKS, draw_example, named
+from toyworld.training.evaluation import evaluate_vlm
+from toyworld.training.vlm import SETTINGS, Batches, answer_loss, batch, shown_frames, shown_picture, tower, train
 
 SMALL = {
     "vocabulary": 700,
@@ -190,13 +181,13 @@ def test_glances_tell_what_the_scenes_words_and_poses_tell():
 
 def test_the_tower_alone_learns_from_glances_and_the_language_model_does_not(reader):
     axes = told_axes(64)
-    torch.testing.assert_close(torch.cat(axes) @ torch.cat(axes).T, torch.eye(len(GLANCED) + 7 + 6 + len(MOVED)))
+    apart = torch.cat(axes[:2])
+    torch.testing.assert_close(apart @ apart.T, torch.eye(len(GLANCED) + 7 + 6 + len(MOVED)))
     frames, words, poses = draw_glances(6, 5, np.random.default_rng(1))
     shown = [shown_picture(reader, pair, "video") for pair in frames]
-    inputs = {"words": words, "poses": poses}
-    inputs |= {name: torch.cat([getattr(one, name) for one in shown]) for name in ("pixels", "grid")}
     reader.model.zero_grad()
-    glance_loss(reader.model, axes[0], inputs)[0].backward()
+    tokens = tower(reader.model, torch.cat([one.pixels for one in shown])).unflatten(0, (len(words), -1))
+    glance_loss(axes[0], tokens, words, poses)[0].backward()
     learns = {name for name, value in reader.model.named_parameters() if value.grad is not None}
     assert learns and all(".visual." in name for name in learns)
     reader.model.zero_grad()

@@ -36,8 +36,8 @@ from bico.text.tokens import PromptTokenizer
 from toyworld.captions import agreement, caption, parse, words_of
 from toyworld.oracle import colour_distance, look
 from toyworld.scene import FPS, FRAMES, SIZE, Scene, render, sample_scene
+from toyworld.training.conversations import named
 from toyworld.training.transformer import SETTINGS
-from toyworld.training.vlm import named
 
 HELD_OUT = {"vae": 700_000, "vlm": 800_000, "transformer": 900_000}  # seeds of the first scenes that none trains on
 _SHOWN = 24  # clips on a sheet
