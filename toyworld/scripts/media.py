@@ -1,6 +1,6 @@
 """python toyworld/scripts/media.py --output resources/media/world
 
-Draws the example's sources in the embedded world: three pictures and two clips of one subject, a clip of two.
+Draws the example's sources in the toy world: three pictures and two clips of one subject, a clip of two.
 """
 
 from pathlib import Path

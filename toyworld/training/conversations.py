@@ -10,7 +10,7 @@ import numpy as np
 from bico.prompts.dialogue import concept_conversation, keep_request, prompt_conversation
 from bico.prompts.instructions import CONCEPT_SYSTEM, PROMPT_SYSTEM
 from bico.prompts.writers.template import template_prompts
-from bico.text.phrases import KINDS, Phrases, keeps_phrases, missing_phrases, required_phrases
+from bico.text.phrases import KINDS, Phrases, fields_of, keeps_phrases, missing_phrases, required_phrases
 from toyworld import captions
 from toyworld.captions import phrases_of, say, thinned, words_of
 from toyworld.scene import FRAMES, Scene, render, sample_scene
@@ -20,8 +20,8 @@ TASKS = ("name", "write", "rewrite")
 
 @dataclass(frozen=True)
 class Example:
-    """A conversation up to the model's turn, the frames it shows (uint8 [F, H, W, 3]; a clip's: those that the model
-    is shown), and the answer."""
+    """A conversation up to the model's turn, its frames (uint8 [F, H, W, 3]; a clip's: those that the model is given),
+    the answer, and the scene of the frames."""
 
     messages: list[dict]
     frames: np.ndarray
@@ -29,49 +29,49 @@ class Example:
     scene: Scene
 
 
-def named(shown: Scene, frame: int | None = None) -> Phrases:
+def phrases_in_reading_order(scene: Scene, frame: int | None = None) -> Phrases:
     """The phrases that a scene's clip, or one of its frames, should get: subjects in the order in which one reads,
     along the axis on which they stand farther apart."""
-    places = np.array([subject.centre for subject in shown.subjects])
+    places = np.array([subject.centre for subject in scene.subjects])
     order = np.argsort(places[:, np.ptp(places, axis=0).argmax()])
-    return phrases_of(words_of(replace(shown, subjects=tuple(shown.subjects[k] for k in order)), frame))
+    return phrases_of(words_of(replace(scene, subjects=tuple(scene.subjects[k] for k in order)), frame))
 
 
 def draw_example(
     task: str, kind: str, frames_shown: Sequence[int], rng: np.random.Generator, subjects: int | None = None
 ) -> Example:
     """task: of TASKS; kind: of KINDS; frames_shown: of a clip; subjects: as `sample_scene` takes them."""
-    shown = sample_scene(rng, subjects)
+    scene = sample_scene(rng, subjects)
     frame = int(rng.integers(FRAMES)) if kind == "image" else None
-    pixels = render(shown, frames_shown if frame is None else [frame])
+    pixels = render(scene, frames_shown if frame is None else [frame])
     if task == "name":
-        phrases = named(shown, frame)
+        phrases = phrases_in_reading_order(scene, frame)
         lists = {"spatial": phrases.spatial} | ({"temporal": phrases.temporal} if kind == "video" else {})
-        return Example(concept_conversation(kind), pixels, json.dumps(lists), shown)
+        return Example(concept_conversation(kind), pixels, json.dumps(lists), scene)
     if task == "write" and rng.random() < _INVENTED:
         phrases = _invented(kind, rng)
         answer = template_prompts(phrases, kind, 1, int(rng.integers(2**31)))[0]
-        return Example(prompt_conversation(phrases, kind), pixels, answer, shown)
-    words = words_of(shown, frame)
+        return Example(prompt_conversation(phrases, kind), pixels, answer, scene)
+    words = words_of(scene, frame)
     words = words if rng.random() < 0.5 else thinned(words, rng)
     phrases, answer = phrases_of(words), _prompt(words, kind, rng)
     messages = prompt_conversation(phrases, kind)
     if task == "rewrite":
         missing = []
-        while not missing:  # as of two subjects that do the same
+        while not missing:  # nothing is where both subjects move alike
             dropped = _prompt(_misread(words, rng), kind, rng)
             missing = missing_phrases(dropped, required_phrases(phrases, kind))
         reply = keep_request(missing)
         messages += [{"role": "assistant", "content": dropped}, {"role": "user", "content": reply}]
-    return Example(messages, pixels, answer, shown)
+    return Example(messages, pixels, answer, scene)
 
 
 def with_picture_of(asked: Example, other: Example) -> Example:
-    """What is asked of one, with the picture of the other."""
+    """The conversation of one, with the picture of the other."""
     return replace(asked, frames=other.frames, scene=other.scene)
 
 
-_INVENTED = 0.25  # the share of prompts with phrases that are not the world's, so that it learns to copy any
+_INVENTED = 0.25  # the share of prompts with phrases that are not the world's, so that it learns to copy any phrase
 _TRIES = 4
 
 
@@ -86,23 +86,18 @@ def _prompt(words: captions.Words, kind: str, rng: np.random.Generator) -> str:
 
 
 def _misread(words: captions.Words, rng: np.random.Generator) -> captions.Words:
-    """The words, but one that is said of a subject is another."""
+    """The words with one attribute of a subject changed."""
     subject = words.subjects[k := int(rng.integers(len(words.subjects)))]
-    said = [name for name in ("shape", "colour", "texture", "size", "motion") if getattr(subject, name)]
-    name = str(rng.choice(said))
-    other = str(rng.choice([word for word in captions.SAID[name] if word != getattr(subject, name)]))
+    name = str(rng.choice([name for name in captions.SUBJECT_FIELDS if getattr(subject, name)]))
+    other = str(rng.choice([word for word in captions.WORDINGS[name] if word != getattr(subject, name)]))
     changed = replace(subject, **{name: other})
     return replace(words, subjects=(*words.subjects[:k], changed, *words.subjects[k + 1 :]))
 
 
 def _invented(kind: str, rng: np.random.Generator) -> Phrases:
-    """Phrases of common words, and of words that are none."""
-    lists = [tuple(_invented_phrase(rng) for _ in range(rng.integers(1, 4))) for _ in _fields(kind)]
+    """Phrases of common words and of random letters."""
+    lists = [tuple(_invented_phrase(rng) for _ in range(rng.integers(1, 4))) for _ in fields_of(kind)]
     return Phrases(*(tuple(dict.fromkeys(phrases)) for phrases in lists))
-
-
-def _fields(kind: str) -> tuple[str, ...]:
-    return ("spatial",) if kind == "image" else ("spatial", "temporal")
 
 
 def _invented_phrase(rng: np.random.Generator) -> str:
