@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bico import InputError
 from bico.runtime.command import progress
+from bico.runtime.compute import Compute
 from bico.runtime.files import atomic, write_text
 from bico.runtime.provenance import versions
 from bico.runtime.runs import Journal, claim_run, interruptible
@@ -210,7 +211,7 @@ class CudaGraphStep:
 
 def learn(
     made_from: dict, output: str | Path, log_file: str | Path, begin: Callable[[], Learner], data: Dataset,
-    minutes: float = math.inf, checkpoint_minutes: float = 5.0, workers: int = 0,
+    minutes: float = math.inf, checkpoint_minutes: float = Compute.checkpoint_minutes, workers: int = 0,
 ) -> None:  # fmt: skip
     """Trains what `begin` makes on `data`, a batch a step, and writes the folder `output` and its JSONL log.
 
