@@ -258,7 +258,7 @@ def train(
 ) -> None:  # fmt: skip
     """Trains the VAE and writes it, in diffusers' layout and weights in float16, and its JSONL log.
 
-    settings: what is to differ from SETTINGS. precision: of autocast. start_from: a VAE to begin with. pieces: as
+    settings: what is to differ from SETTINGS. precision: of autocast. start_from: a VAE to begin with. budget: as
     `toyworld.training.loop.learn` takes them.
     """
     settings = checked(settings, SETTINGS)
