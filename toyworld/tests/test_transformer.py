@@ -83,7 +83,7 @@ def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline
     batch = Batches(settings, tokenizer)[22]
     loaded = load_vae(vae, Placement(CPU, torch.float32))
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
-    learner.draw_by(22)
+    learner.seed_step(22)
     _, entry = learner.loss(22, batch)
 
     generator = torch.Generator().manual_seed(22)

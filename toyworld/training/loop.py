@@ -74,7 +74,7 @@ class Learner:
         begun, self.done = self.ended or time.monotonic(), step + 1
         self.rate_factor.fill_(self._rate_factor(step))
         self.ema_rate.fill_(1 - min(self.settings["ema_decay"], (1 + step) / (10 + step)))
-        self.draw_by(step)
+        self.seed_step(step)
         entry = self.graph_step(step, batch) if self.graph_step else self._learn(step, batch)
         # From end to end: an accelerator may still be computing, which holds a later step up.
         self.ended = time.monotonic()
@@ -82,7 +82,7 @@ class Learner:
         self.seconds += took
         return {"step": step, **entry, "took": round(took, 3), "seconds": round(self.seconds, 1)}
 
-    def draw_by(self, step: int) -> None:
+    def seed_step(self, step: int) -> None:
         """Seeds what is random in a step."""
         self.generator.manual_seed(self.settings["seed"] << 32 | step)
 
