@@ -5,7 +5,7 @@ CORES ?= 2
 VENV = .venv
 RUN = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup weights demo demo-short world world-short world-proof world-ablations test test-kills test-chaos test-slurm test-real fuzz lock \
+.PHONY: setup weights demo demo-short world world-short world-benchmark world-ablations test test-kills test-chaos test-slurm test-real fuzz lock \
     audit licences lint bench clean
 
 setup: $(VENV)/ready
@@ -39,15 +39,15 @@ world: setup
 world-short: setup
 	$(RUN) snakemake --snakefile toyworld/workflow/Snakefile --cores $(CORES) --configfile toyworld/config/short.yaml
 
-world-proof: weights
-	$(RUN) python toyworld/scripts/proof.py --prepare results/world-proof
-	$(RUN) snakemake --cores $(CORES) --configfile toyworld/config/proof.yaml
-	$(RUN) python toyworld/scripts/proof.py --judge results/world-proof/bico --output results/world-proof/table.md
+world-benchmark: weights
+	$(RUN) python toyworld/scripts/benchmark.py --prepare results/world-benchmark
+	$(RUN) snakemake --cores $(CORES) --configfile toyworld/config/benchmark.yaml
+	$(RUN) python toyworld/scripts/benchmark.py --judge results/world-benchmark/bico --output results/world-benchmark/table.md
 
 world-ablations: weights
-	$(RUN) python toyworld/scripts/proof.py --prepare results/world-ablations --kinds image both
+	$(RUN) python toyworld/scripts/benchmark.py --prepare results/world-ablations --kinds image both
 	$(RUN) snakemake ablations --cores $(CORES) --configfile toyworld/config/ablations.yaml
-	$(RUN) python toyworld/scripts/proof.py --judge results/world-ablations/[0-9]* --output results/world-ablations/table.md
+	$(RUN) python toyworld/scripts/benchmark.py --judge results/world-ablations/[0-9]* --output results/world-ablations/table.md
 
 lint: setup
 	$(RUN) ruff check .

@@ -7,14 +7,15 @@ place differ from scene to scene and stand in no caption. These are what binding
 
     rng = numpy.random.default_rng(0)
     scene = sample_scene(rng)                # a clip is render(scene), its frame k is render(scene, [k])[0]
-    text, said = caption(scene, rng)         # of frame k: caption(scene, rng, k)
+    text, words = caption(scene, rng)        # of frame k: caption(scene, rng, k)
     phrases = phrases_of(words_of(scene))    # what a concept extractor should answer
-    seen = look(frames)                      # of a generated clip, say
-    agreement(said, seen.words)              # attribute by attribute; for any prompt: agreement(parse(prompt), ...)
+    seen = read_clip(frames)                 # of a generated clip, say
+    agreement(words, seen.words)             # attribute by attribute; for any prompt: agreement(parse(prompt), ...)
     colour_distance(seen.subjects[0].shade, reference.subjects[0].shade)
     motion_match(in_pixels(seen.subjects[0].pose), in_pixels(reference.subjects[0].pose))
 
-`vae`, `vlm` and `transformer` train the models that live in this world: `python toyworld/scripts/train.py --help`.
+`benchmark` measures binding in it. `training` has the models of this world, `python toyworld/scripts/train.py --help`
+trains them; `tiny` has random ones for tests.
 
 docs/world.jpg shows some scenes; `python toyworld/scripts/sheet.py --output docs/world.jpg` draws it.
 """

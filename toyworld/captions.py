@@ -14,8 +14,8 @@ from bico.prompts.writers.template import template_prompts
 from bico.text.phrases import Phrases
 from toyworld.scene import BACKGROUNDS, COLOURS, SHAPES, Scene, Subject, poses
 
-# How each word may be said. The first way is the one of the phrases.
-SAID = {
+# The wordings of each word. The first is the one of the phrases.
+WORDINGS = {
     "size": {"small": ("small", "little"), "big": ("big", "large")},
     "colour": {word: (word,) for word in COLOURS},
     "texture": {"plain": ("plain",), "striped": ("striped",), "dotted": ("dotted", "spotted")},
@@ -50,7 +50,7 @@ MIDDLING = (11.0, 12.5)  # pixels: a frame's subject of a radius between is call
 
 @dataclass(frozen=True)
 class SubjectWords:
-    """What is said of a subject; None: nothing."""
+    """The attributes of a subject that a text names; None: it does not."""
 
     shape: str | None = None
     colour: str | None = None
@@ -61,7 +61,7 @@ class SubjectWords:
 
 @dataclass(frozen=True)
 class Words:
-    """What is said of a clip or frame; None: nothing. `background` is its colour."""
+    """The attributes of a clip or frame that a text names; None: it does not. `background` is its colour."""
 
     subjects: tuple[SubjectWords, ...]
     style: str | None = None
@@ -70,8 +70,13 @@ class Words:
     light: str | None = None
 
 
+SUBJECT_FIELDS = tuple(field.name for field in fields(SubjectWords))
+SCENE_FIELDS = tuple(field.name for field in fields(Words) if field.name != "subjects")
+TEMPORAL_FIELDS = ("motion", "light")  # which a single frame does not show
+
+
 def words_of(scene: Scene, frame: int | None = None) -> Words:
-    """All that the words can say of the scene's clip, or of one of its frames: no motion and no change of light then,
+    """All that words can say of the scene's clip, or of one of its frames: no motion and no change of light then,
     and the size that the frame shows."""
     subjects = tuple(_subject_words(subject, frame) for subject in scene.subjects)
     light = scene.light.word if frame is None else None
@@ -102,7 +107,7 @@ def phrases_of(words: Words) -> Phrases:
 
 
 def _first(field: str, word: str) -> str:
-    return SAID[field][word][0]
+    return WORDINGS[field][word][0]
 
 
 def _noun(subject: SubjectWords, say) -> str:
@@ -152,15 +157,15 @@ def _sentence(words: Words, rng: np.random.Generator) -> str:
     def pick(*ways: str) -> str:
         return str(rng.choice(ways))
 
-    def said(field: str, word: str) -> str:
-        return pick(*SAID[field][word])
+    def wording(field: str, word: str) -> str:
+        return pick(*WORDINGS[field][word])
 
     prefixed = words.style and rng.random() < 0.5
     subjects = []
     for subject in words.subjects:
-        noun = _noun(subject, said)
+        noun = _noun(subject, wording)
         noun = f"{words.style} {noun}" if prefixed else noun
-        motion = subject.motion and said("motion", subject.motion)
+        motion = subject.motion and wording("motion", subject.motion)
         subjects.append(f"{_article(noun)} {noun}" + (pick(" ", " that is ", ", ") + motion if motion else ""))
     what = pick(" and ", " next to ").join(subjects)
 
@@ -171,11 +176,11 @@ def _sentence(words: Words, rng: np.random.Generator) -> str:
     if words.style and not prefixed:
         around.append(f"in {words.style} style")
     if words.light:
-        around.append(said("light", words.light))
+        around.append(wording("light", words.light))
 
     medium = pick("video", "clip") if words.subjects[0].motion else pick("picture", "image")
-    shown = f"{_article(medium)} {medium} of {what}", f"the {medium} shows {what}"
-    ways = [[way, *around] for way in (what, *shown)]
+    openings = what, f"{_article(medium)} {medium} of {what}", f"the {medium} shows {what}"
+    ways = [[opening, *around] for opening in openings]
     if around:
         ways.append([f"{around[0]}, {what}", *around[1:]])
     text = pick(" ", ", ").join(ways[rng.integers(len(ways))])
@@ -190,7 +195,11 @@ def _article(noun: str) -> str:
 
 
 _FIELDS = ("size", "colour", "texture", "style", "pattern", "background", "motion", "light")
-_WORDS = sorted({way for ways in SAID.values() for said in ways.values() for way in said}, key=len, reverse=True)
+_WORDS = sorted(
+    {wording for words in WORDINGS.values() for wordings in words.values() for wording in wordings},
+    key=len,
+    reverse=True,
+)
 _PATTERN = re.compile(rf"\b({'|'.join([*_WORDS, 'background'])})\b", re.IGNORECASE)
 
 
@@ -223,10 +232,10 @@ def parse(text: str) -> Words:
     return Words(tuple(replace(subject, motion=motion) for subject, motion in pairs), **found)
 
 
-def so_far(text: str) -> list[tuple[int, set[tuple[str, str]]]]:
+def attributes_so_far(text: str) -> list[tuple[int, set[tuple[str, str]]]]:
     """Where each of the world's words ends, and the attributes that its phrase has named up to there. Before the shape,
     or the word "background", an adjective may be of either."""
-    told, adjectives, end = [], [], 0
+    found, adjectives, end = [], [], 0
     for match in _PATTERN.finditer(text):
         if text[end : match.start()].strip():
             adjectives = []
@@ -236,9 +245,9 @@ def so_far(text: str) -> list[tuple[int, set[tuple[str, str]]]]:
             names = ("pattern", "background")
         elif way in SHAPES:
             names = ("size", "colour", "texture", "shape")
-        told.append((end, set(_named([*adjectives, way], names))))
+        found.append((end, set(_named([*adjectives, way], names))))
         adjectives = [] if way == "background" or way in SHAPES else [*adjectives, way]
-    return told
+    return found
 
 
 def _read(ways: list[str], names: tuple[str, ...]) -> dict[str, str]:
@@ -246,17 +255,15 @@ def _read(ways: list[str], names: tuple[str, ...]) -> dict[str, str]:
 
 
 def _named(ways: list[str], names: tuple[str, ...]) -> list[tuple[str, str]]:
-    return [(name, word) for name in names for word, said in SAID[name].items() for way in ways if way in said]
+    return [
+        (name, word) for name in names for word, wordings in WORDINGS[name].items() for way in ways if way in wordings
+    ]
 
 
 def agreement(claimed: Words, seen: Words) -> dict[str, bool]:
     """Of each attribute that is claimed, whether what is seen has it; "count" for the number of subjects, which the
     order of the subjects does not matter for. With too few or too many seen, all that is claimed of subjects fails."""
-    agreed = {
-        name: getattr(claimed, name) == getattr(seen, name)
-        for name in ("style", "background", "pattern", "light")
-        if getattr(claimed, name)
-    }
+    agreed = {name: getattr(claimed, name) == getattr(seen, name) for name in SCENE_FIELDS if getattr(claimed, name)}
     matches = [_subjects_agree(claimed.subjects, order) for order in permutations(seen.subjects)]
     best = max(matches, key=lambda match: (match.get("shape", 0) + match.get("colour", 0), sum(match.values())))
     return {"count": len(claimed.subjects) == len(seen.subjects)} | best | agreed
@@ -266,7 +273,7 @@ def _subjects_agree(claimed: tuple[SubjectWords, ...], seen: tuple[SubjectWords,
     agreed: dict[str, bool] = {}
     for number, subject in enumerate(claimed):
         for field in fields(subject):
-            if said := getattr(subject, field.name):
-                right = len(seen) == len(claimed) and getattr(seen[number], field.name) == said
+            if word := getattr(subject, field.name):
+                right = len(seen) == len(claimed) and getattr(seen[number], field.name) == word
                 agreed[field.name] = agreed.get(field.name, True) and right
     return agreed

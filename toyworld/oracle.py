@@ -1,4 +1,4 @@
-"""What a clip or frame of this world shows, from its pixels alone.
+"""What a clip or frame of this world shows, measured in its pixels alone.
 
 The background is fitted first; what is far brighter is a subject. Its outline is compared with every shape at every
 angle, which also says how it turns; its pixels, turned and scaled back and averaged over the frames, show its texture,
@@ -52,8 +52,8 @@ class Seen:
     light: np.ndarray
 
 
-def look(frames: np.ndarray) -> Seen:
-    """What is seen on a clip, uint8 [F, H, W, 3], or a frame, uint8 [H, W, 3] (no motion and no light are said then).
+def read_clip(frames: np.ndarray) -> Seen:
+    """What a clip, uint8 [F, H, W, 3], or a frame, uint8 [H, W, 3], shows (of a frame no motion and no light).
     Raises ValueError for another size of the frames."""
     clip = np.asarray(frames, np.float32).reshape(-1, *frames.shape[-3:]) / 255
     if clip.shape[1:] != (SIZE, SIZE, 3):
@@ -228,7 +228,7 @@ def _sampled(images: np.ndarray, points: np.ndarray) -> np.ndarray:
     )
 
 
-# Looks
+# Appearance
 
 
 @dataclass(frozen=True)

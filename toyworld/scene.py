@@ -14,7 +14,7 @@ import numpy as np
 
 from toyworld.colour import rgb_of_lch
 
-SIZE, FRAMES = 64, 81
+SIZE, FRAMES, FPS = 64, 81, 15
 Rgb = tuple[float, float, float]
 
 SHAPES = ("square", "triangle", "star", "heart", "cross", "moon")

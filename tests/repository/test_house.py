@@ -51,6 +51,13 @@ def test_no_two_modules_of_the_package_share_a_name():
     assert twice == {"method"}  # each method's own
 
 
+def test_no_two_modules_of_the_toy_world_share_a_name():
+    """Scripts and tests are named after the modules that they are for."""
+    paths = [path.relative_to(ROOT / "toyworld") for path in (ROOT / "toyworld").rglob("*.py")]
+    names = [path.stem for path in paths if path.stem != "__init__" and path.parts[0] not in ("scripts", "tests")]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_the_library_never_names_its_callers():
     for path in (ROOT / "bico").rglob("*.py"):
         code = ast.parse(path.read_text("utf-8"))

@@ -28,7 +28,7 @@ def main() -> None:
     from bico.models.devices import pick_device
     from bico.models.wan import load_vae
     from bico.runtime.files import write_json
-    from toyworld.evaluation import evaluate_transformer, evaluate_vae, evaluate_vlm
+    from toyworld.training.evaluation import evaluate_transformer, evaluate_vae, evaluate_vlm
 
     device = pick_device(given.device)
     if given.model == "vae":

@@ -1,6 +1,6 @@
 """python toyworld/scripts/media.py --output resources/media/world
 
-Draws the example's sources in the embedded world: three pictures and two clips of one subject, a clip of two.
+Draws the example's sources in the toy world: three pictures and two clips of one subject, a clip of two.
 """
 
 from pathlib import Path
@@ -10,8 +10,7 @@ import numpy as np
 from bico.media.video import write_image, write_video
 from bico.runtime.command import parser, run
 from toyworld.captions import phrases_of, words_of
-from toyworld.scene import render, sample_scene
-from toyworld.vlm import FPS
+from toyworld.scene import FPS, render, sample_scene
 
 # The seeds were chosen for scenes that differ; the names say what they show.
 IMAGES = {"striped_star": 3_500_502, "dotted_heart": 3_500_066, "glowing_moon": 3_500_003}

@@ -13,7 +13,7 @@ def main() -> None:
     arguments.add_argument("--notes", default="", help="for the card: what is to be said of the training besides")
     given = arguments.parse_args()
 
-    from toyworld.card import publish
+    from toyworld.training.card import publish
 
     publish(given.folder, given.output, given.notes)
 

@@ -30,7 +30,7 @@ def main() -> None:
     given = arguments.parse_args()
     if (given.vae is None) == (given.model == "transformer"):
         arguments.error("--vae goes with the transformer")
-    module = import_module(f"toyworld.{given.model}")
+    module = import_module(f"toyworld.training.{given.model}")
     how = {name: getattr(given, name) for name in ("device", "precision", "start_from")}
     how |= {name: getattr(given, name) for name in ("minutes", "checkpoint_minutes", "workers")}
     how |= {"vae": given.vae, "compiled": given.compile} if given.vae else {}

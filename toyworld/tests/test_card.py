@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests import ROOT
-from toyworld.card import COMPONENTS, publish
+from toyworld.training.card import COMPONENTS, publish
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def test_it_has_every_components_size_and_every_figure(trained, tmp_path):
     card = (tmp_path / "world" / "README.md").read_text()
     assert {path.name for path in (tmp_path / "world").iterdir()} == {*COMPONENTS, "README.md"}
     assert card.count("| 0.00 M |") == 5  # 1,007 parameters each; none in the tokenizer
-    for said in ("Thevae", "Thevlm", "31.2 dB", "25.0 dB", "0.50 of 255", "1.50 in the last", "91.2 %", "87.1 %"):
-        assert said in card, said
+    for text in ("Thevae", "Thevlm", "31.2 dB", "25.0 dB", "0.50 of 255", "1.50 in the last", "91.2 %", "87.1 %"):
+        assert text in card, text
     assert "| transformer | 101 | 1.00 | 0.0099 |" in card
     assert "| colour | motion |\n| --- | --- |\n| 95.5 % | 50.0 % |" in card
     assert "Of the captions of one subject:\n\n| colour |\n| --- |\n| 97.5 % |" in card

@@ -12,9 +12,19 @@ from bico.media.video import read_frames, write_video
 from bico.text.phrases import Phrases, check_phrases, keeps_phrases
 from tests import ROOT
 from toyworld import scene as world
-from toyworld.captions import SAID, SubjectWords, Words, agreement, caption, parse, phrases_of, so_far, words_of
+from toyworld.captions import (
+    WORDINGS,
+    SubjectWords,
+    Words,
+    agreement,
+    attributes_so_far,
+    caption,
+    parse,
+    phrases_of,
+    words_of,
+)
 from toyworld.colour import ciede2000, lab_of_rgb, rgb_of_lch
-from toyworld.oracle import Seen, colour_distance, in_pixels, look, motion_match
+from toyworld.oracle import Seen, colour_distance, in_pixels, motion_match, read_clip
 from toyworld.scene import FRAMES, SIZE, Scene, light_levels, outline, poses, render, sample_scene
 
 HELD_OUT = 500_000
@@ -96,7 +106,7 @@ def test_a_frame_alone_is_the_frame_of_the_clip(seed):
 
 
 def test_every_word_of_every_attribute_comes_up():
-    seen: dict[str, Counter] = {name: Counter() for name in SAID}
+    seen: dict[str, Counter] = {name: Counter() for name in WORDINGS}
     counts = Counter()
     for words in map(words_of, scenes(1000)):
         counts[len(words.subjects)] += 1
@@ -104,7 +114,7 @@ def test_every_word_of_every_attribute_comes_up():
             owners = words.subjects if hasattr(SubjectWords, name) else [words]
             seen[name].update(getattr(owner, name) for owner in owners)
     for name, counter in seen.items():
-        assert set(counter) == set(SAID[name])
+        assert set(counter) == set(WORDINGS[name])
         assert min(counter.values()) > 0.4 * sum(counter.values()) / len(counter)
     assert 200 < counts[2] < 300 and counts[1] == 1000 - counts[2]
     assert len(world.SHAPES) >= 6 and len(world.COLOURS) >= 8 and len(world.MOTIONS) >= 12
@@ -148,10 +158,10 @@ def test_a_caption_claims_what_it_was_made_to_say(kind):
         rng = np.random.default_rng(seed)
         scene = sample_scene(rng)
         frame = None if kind == "clip" else int(rng.integers(FRAMES))
-        text, said = caption(scene, rng, frame)
+        text, words = caption(scene, rng, frame)
         read = parse(text)
-        assert set(read.subjects) == set(said.subjects) and replace(read, subjects=()) == replace(said, subjects=())
-        assert all(agreement(said, words_of(scene, frame)).values())
+        assert set(read.subjects) == set(words.subjects) and replace(read, subjects=()) == replace(words, subjects=())
+        assert all(agreement(words, words_of(scene, frame)).values())
 
 
 def changed(scene: Scene, rng: np.random.Generator) -> Scene:
@@ -182,20 +192,20 @@ def test_at_each_word_a_phrase_has_named_what_a_caption_that_ends_there_claims()
     for seed in range(200):
         rng = np.random.default_rng(seed)
         text = caption(sample_scene(rng), rng)[0]
-        for end, named in so_far(text):
+        for end, named in attributes_so_far(text):
             claimed, word = parse(text[:end]), re.search(r"\w+$", text[:end])[0].lower()
             if word in world.SHAPES:
                 subject = claimed.subjects[-1]
-                said = {name: getattr(subject, name) for name in ("shape", "colour", "texture", "size")}
+                expected = {name: getattr(subject, name) for name in ("shape", "colour", "texture", "size")}
             elif word == "background":
-                said = {"pattern": claimed.pattern, "background": claimed.background}
+                expected = {"pattern": claimed.pattern, "background": claimed.background}
             else:
                 continue
-            assert named == {(name, way) for name, way in said.items() if way}, text[:end]
+            assert named == {(name, way) for name, way in expected.items() if way}, text[:end]
 
 
 def test_before_its_noun_an_adjective_may_be_of_either():
-    named = dict(so_far("small plain blue"))
+    named = dict(attributes_so_far("small plain blue"))
     assert named[5] == {("size", "small")}
     either = {("texture", "plain"), ("pattern", "plain"), ("colour", "blue"), ("background", "blue")}
     assert named[16] == {("size", "small"), *either}
@@ -211,12 +221,12 @@ def test_what_is_continuous_stands_in_no_caption():
 
 def test_captions_differ_and_leave_words_out():
     scene = scene_of(0)
-    made = [caption(scene, np.random.default_rng(seed)) for seed in range(300)]
-    assert len({text for text, _ in made}) > 200
+    captions = [caption(scene, np.random.default_rng(seed)) for seed in range(300)]
+    assert len({text for text, _ in captions}) > 200
     for name in ("style", "background", "pattern"):
-        assert {getattr(said, name) for _, said in made} == {None, getattr(words_of(scene), name)}
+        assert {getattr(words, name) for _, words in captions} == {None, getattr(words_of(scene), name)}
     for name in ("size", "colour", "texture"):
-        assert len({getattr(said.subjects[0], name) for _, said in made}) == 2
+        assert len({getattr(words.subjects[0], name) for _, words in captions}) == 2
 
 
 def test_a_frames_caption_says_nothing_that_only_time_shows():
@@ -249,8 +259,8 @@ def test_many_captions_keep_the_phrases_words():
     kept = 0
     for seed in range(300):
         rng = np.random.default_rng(seed)
-        text, said = caption(sample_scene(rng), rng)
-        kept += keeps_phrases(text, phrases_of(said).all)
+        text, words = caption(sample_scene(rng), rng)
+        kept += keeps_phrases(text, phrases_of(words).all)
     assert kept > 60
 
 
@@ -281,7 +291,7 @@ def test_agreement_minds_neither_order_nor_what_is_left_out():
 # Oracle
 
 
-def looks(kind: str, damage: str, count: int) -> list[tuple[Scene, int | None, Seen]]:
+def readings(kind: str, damage: str, count: int) -> list[tuple[Scene, int | None, Seen]]:
     """Held-out scenes, the frame of each that was looked at (None: all), and what was seen."""
     found = []
     for seed in range(HELD_OUT, HELD_OUT + count):
@@ -290,13 +300,13 @@ def looks(kind: str, damage: str, count: int) -> list[tuple[Scene, int | None, S
         frame = None if kind == "clip" else int(rng.integers(FRAMES))
         frames = render(scene) if frame is None else render(scene, [frame])
         frames = degraded(frames, rng) if damage == "degraded" else frames
-        found.append((scene, frame, look(frames if frame is None else frames[0])))
+        found.append((scene, frame, read_clip(frames if frame is None else frames[0])))
     return found
 
 
 @pytest.fixture(scope="module")
 def clips() -> list[tuple[Scene, None, Seen]]:
-    return looks("clip", "clean", 200)
+    return readings("clip", "clean", 200)
 
 
 def accuracies(found: list[tuple[Scene, int | None, Seen]]) -> dict[str, float]:
@@ -309,7 +319,7 @@ def accuracies(found: list[tuple[Scene, int | None, Seen]]) -> dict[str, float]:
 
 def test_the_oracle_is_right_on_clips(clips):
     found = accuracies(clips)
-    assert set(found) == {"count", *SAID} and min(found.values()) >= 0.98, found
+    assert set(found) == {"count", *WORDINGS} and min(found.values()) >= 0.98, found
 
 
 @pytest.mark.parametrize(
@@ -317,7 +327,7 @@ def test_the_oracle_is_right_on_clips(clips):
     [("frame", "clean", 300, 0.98), ("clip", "degraded", 100, 0.96), ("frame", "degraded", 300, 0.96)],
 )
 def test_the_oracle_is_right_on(kind, damage, count, least):
-    found = accuracies(looks(kind, damage, count))
+    found = accuracies(readings(kind, damage, count))
     assert min(found.values()) >= least, found
 
 
@@ -326,7 +336,7 @@ def test_the_oracle_is_right_on_clips_that_went_through_a_file(tmp_path):
     for seed in range(HELD_OUT, HELD_OUT + 12):
         scene = scene_of(seed)
         write_video(tmp_path / "clip.mp4", render(scene), fps=16)
-        found.append((scene, None, look(read_frames(tmp_path / "clip.mp4"))))
+        found.append((scene, None, read_clip(read_frames(tmp_path / "clip.mp4"))))
     assert min(accuracies(found).values()) >= 0.9, accuracies(found)
 
 
@@ -396,7 +406,7 @@ def test_a_subject_that_goes_the_same_way_faster_is_told_by_its_speed():
 
 
 def test_an_empty_frame_shows_no_subject():
-    seen = look(np.full((SIZE, SIZE, 3), 30, np.uint8))
+    seen = read_clip(np.full((SIZE, SIZE, 3), 30, np.uint8))
     assert seen.words == Words((), None, "black", "plain", None)
 
 
@@ -404,9 +414,9 @@ def test_frames_of_no_such_world_are_looked_at_without_an_error():
     rng = np.random.default_rng(0)
     blocks = np.kron(rng.integers(0, 256, (5, 8, 8, 3)), np.ones((1, 8, 8, 1)))
     for frames in (rng.integers(0, 256, (9, SIZE, SIZE, 3)), blocks, blocks[0], np.full((3, SIZE, SIZE, 3), 255)):
-        assert len(look(frames.astype(np.uint8)).subjects) <= 4
+        assert len(read_clip(frames.astype(np.uint8)).subjects) <= 4
 
 
 def test_frames_of_another_size_are_refused():
     with pytest.raises(ValueError, match="64 x 64 x 3, found \\[2, 32, 64, 3\\]"):
-        look(np.zeros((2, 32, 64, 3), np.uint8))
+        read_clip(np.zeros((2, 32, 64, 3), np.uint8))

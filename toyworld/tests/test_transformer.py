@@ -15,23 +15,22 @@ from bico.models.devices import Placement
 from bico.models.wan import PlainAttention, encode_tokens, encode_video, load_transformer, load_vae, pad_embeds
 from bico.text.tokens import PromptTokenizer
 from tests import ROOT
-from toyworld import evaluation
-from toyworld import transformer as module
 from toyworld.captions import caption, words_of
-from toyworld.evaluation import HELD_OUT, evaluate_transformer, generate
 from toyworld.scene import MOTIONS, SHAPES, poses, render, sample_scene
-from toyworld.transformer import (
-    MAPPED,
+from toyworld.training import evaluation
+from toyworld.training import transformer as module
+from toyworld.training.evaluation import HELD_OUT, evaluate_transformer, generate
+from toyworld.training.scene_map import MAP_ATTRIBUTES, draw_map
+from toyworld.training.token_dropping import TokenDropping
+from toyworld.training.transformer import (
     SETTINGS,
     Batches,
-    SomeTokens,
     corpus,
-    draw_map,
     new_models,
     train,
 )
-from toyworld.vae import SETTINGS as VAE
-from toyworld.vae import new_vae
+from toyworld.training.vae import SETTINGS as VAE
+from toyworld.training.vae import new_vae
 
 CPU = torch.device("cpu")
 SMALL = {
@@ -88,12 +87,12 @@ def test_plain_attention_is_diffusers_own(crosses):
 @pytest.mark.parametrize("draws", [1, 3])
 def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline(trained, vae, tmp_path, draws):
     """Against the pipeline's own encoding, one clip at a time, with the noise drawn anew."""
-    settings = SETTINGS | SMALL | {"draws": draws}
+    settings = SETTINGS | SMALL | {"noise_draws_per_clip": draws}
     tokenizer = PromptTokenizer(trained / "tokenizer")
     batch = Batches(settings, tokenizer)[22]
     loaded = load_vae(vae, Placement(CPU, torch.float32))
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
-    learner.draw_by(22)
+    learner.seed_step(22)
     _, entry = learner.loss(22, batch)
 
     generator = torch.Generator().manual_seed(22)
@@ -115,7 +114,7 @@ def test_the_loss_is_that_of_the_velocity_at_latents_and_prompts_of_the_pipeline
     assert entry["velocity"] == pytest.approx(torch.stack(errors).mean().item(), rel=1e-4)
 
 
-def test_half_of_the_heads_of_the_middle_blocks_begin_with_a_look_at_other_frames(monkeypatch):
+def test_half_of_the_heads_of_the_middle_blocks_begin_by_attending_to_other_frames(monkeypatch):
     """By where diffusers' own queries and keys meet: so many frames on; in the first of them at the same place."""
     model, weights, real = new_models(SETTINGS, 700, 4)["transformer"], [], transformer_wan.dispatch_attention_fn
 
@@ -130,84 +129,86 @@ def test_half_of_the_heads_of_the_middle_blocks_begin_with_a_look_at_other_frame
     prompt = torch.randn(1, 5, SETTINGS["text_width"], generator=generator)
     with torch.no_grad():
         model(torch.randn(1, 4, 11, 8, 8, generator=generator), torch.tensor([900.0]), prompt)
-    for number, looks in ((3, (-1, 1, -2, 2)), (4, (-2, 2, -1, 1)), (5, (-4, 4, -1, 1))):
-        for head, ahead in zip((2, 3, 6, 7), looks, strict=True):
+    for number, offsets in ((3, (-1, 1, -2, 2)), (4, (-2, 2, -1, 1)), (5, (-4, 4, -1, 1))):
+        for head, ahead in zip((2, 3, 6, 7), offsets, strict=True):
             there = weights[number - 1][head, 5, :, 5 + ahead]
             assert there.sum(-1).mean() > 0.5, (number, head)
             assert (there.diagonal().mean() > 0.3) == (number == 3)
-        assert not model.blocks[number - 1].attn1.to_out[0].weight[:, 64:128].any()  # what they see counts for nothing
+        assert not model.blocks[number - 1].attn1.to_out[0].weight[:, 64:128].any()  # their output is zero
 
 
-def test_a_transformer_sees_just_the_tokens_it_is_to_see(trained):
-    """All of them in any order are the whole clip; what it does not see does not matter."""
+def test_a_transformer_gets_just_the_tokens_that_are_kept(trained):
+    """All of them in any order are the whole clip; the dropped ones do not matter."""
     transformer = load_transformer(trained / "transformer", Placement(CPU, torch.float32))
     generator = torch.Generator().manual_seed(0)
     latents = torch.randn(2, transformer.config.in_channels, 3, 4, 4, generator=generator)
     given = torch.tensor([300.0, 900.0]), torch.randn(2, 7, transformer.config.text_dim, generator=generator)
-    some = SomeTokens(transformer)
+    dropping = TokenDropping(transformer)
     with torch.no_grad():
         whole = transformer(latents, *given).sample
         order = torch.rand(2, 48, generator=generator).argsort(1)
-        some.keep = order
+        dropping.keep = order
         torch.testing.assert_close(transformer(latents, *given).sample, whole, atol=1e-5, rtol=1e-4)
-        some.keep = order[:, :12]
+        dropping.keep = order[:, :12]
         part = transformer(latents, *given).sample.flatten(2)
-        unseen = order[:, None, 12:].expand(-1, latents.shape[1], -1)
-        other = latents.flatten(2).scatter(2, unseen, 9.0).unflatten(2, latents.shape[2:])
+        dropped = order[:, None, 12:].expand(-1, latents.shape[1], -1)
+        other = latents.flatten(2).scatter(2, dropped, 9.0).unflatten(2, latents.shape[2:])
         torch.testing.assert_close(transformer(other, *given).sample.flatten(2), part, atol=1e-5, rtol=1e-4)
-    assert not part.gather(2, unseen).any() and some.of(part.mT).all()
+    assert not part.gather(2, dropped).any() and dropping.kept(part.mT).all()
 
 
-def test_of_a_clip_of_which_a_quarter_is_seen_it_learns_at_four_times_the_noise_levels(trained, vae):
+def test_of_a_clip_of_which_a_quarter_is_kept_it_learns_at_four_times_the_noise_levels(trained, vae):
     settings = SETTINGS | SMALL | {"stages": [[1, [5], 5.0, 0.25]]}
     batch = Batches(settings, PromptTokenizer(trained / "tokenizer"))[0]
     loaded = load_vae(vae, Placement(CPU, torch.float32))
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
-    seen = []
-    learner.model["transformer"].blocks[0].register_forward_hook(lambda module, given, out: seen.append(out.shape[:2]))
+    shapes = []
+    learner.model["transformer"].blocks[0].register_forward_hook(
+        lambda module, given, out: shapes.append(out.shape[:2])
+    )
     learner.loss(0, batch)
-    assert len(batch["frames"]) == 4 and seen == [(16, 32)]  # of 128
+    assert len(batch["frames"]) == 4 and shapes == [(16, 32)]  # of 128
 
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_map_of_a_clip_is_what_its_frames_show(seed):
     """Against the pixels: a quarter of a token deep inside an outline is not the background's, one far outside is."""
-    shown = sample_scene(np.random.default_rng(seed))
-    shown = replace(shown, style="flat", light=replace(shown.light, word="steady"))
-    true = draw_map(shown, 8, 9, words_of(shown))
-    assert true.shape == (3, 8, 8, 4 + len(MAPPED) + 5)
-    empty = render(replace(shown, subjects=()), [8])[0]
+    scene = sample_scene(np.random.default_rng(seed))
+    scene = replace(scene, style="flat", light=replace(scene.light, word="steady"))
+    true = draw_map(scene, 8, 9, words_of(scene))
+    assert true.shape == (3, 8, 8, 4 + len(MAP_ATTRIBUTES) + 5)
+    empty = render(replace(scene, subjects=()), [8])[0]
     for latent, times in ((0, [8]), (1, [10, 11]), (2, [14, 15])):  # those in the middle of what a latent codes
-        changed = (render(shown, times) != empty).any(-1).mean(0).reshape(16, 4, 16, 4).mean((1, 3))
+        changed = (render(scene, times) != empty).any(-1).mean(0).reshape(16, 4, 16, 4).mean((1, 3))
         distance = true[latent, ..., :4].reshape(8, 8, 2, 2).swapaxes(1, 2).reshape(16, 16) * 8
         assert (changed[distance < -3] == 1).all() and (changed[distance > 5] == 0).all()
         assert (distance < -3).any()
 
 
 def test_the_words_of_the_map_hold_where_their_subject_is_and_the_scenes_everywhere():
-    shown = sample_scene(np.random.default_rng(3), subjects=2)
-    one, other = shown.subjects
-    true = draw_map(shown, 0, 1, words_of(shown, 0))[0]
-    words = {word: true[..., 4 + k] for k, word in enumerate(MAPPED)}
-    for subject in shown.subjects:
+    scene = sample_scene(np.random.default_rng(3), subjects=2)
+    one, other = scene.subjects
+    true = draw_map(scene, 0, 1, words_of(scene, 0))[0]
+    words = {word: true[..., 4 + k] for k, word in enumerate(MAP_ATTRIBUTES)}
+    for subject in scene.subjects:
         x, y = (int(place // 8) for place in poses(subject, [0])[0, :2])
         assert words["shape", subject.shape][y, x] == words["colour", subject.colour][y, x] == 1
     assert not (words["shape", one.shape] * words["shape", other.shape]).all()
     assert not sum(words["motion", motion].sum() for motion in MOTIONS)  # a frame shows none
-    assert words["background", shown.background.colour].all() and words["pattern", shown.background.pattern].all()
+    assert words["background", scene.background.colour].all() and words["pattern", scene.background.pattern].all()
     assert not words["shape", next(shape for shape in SHAPES if shape not in (one.shape, other.shape))].any()
 
 
-def test_every_token_of_the_map_tells_where_a_lone_subject_is_and_goes_and_what_it_is():
-    shown = sample_scene(np.random.default_rng(1), subjects=1)
-    words = {word: draw_map(shown, 8, 9, words_of(shown))[..., 4 + k] for k, word in enumerate(MAPPED)}
-    assert words["shape", shown.subjects[0].shape].all() and words["motion", shown.subjects[0].motion.word].all()
-    told = draw_map(shown, 8, 9, words_of(shown))[..., -5:] * [0.14, 0.14, 0.033, 0.075, 0.075] + [0.5, 0.5, 0.18, 0, 0]
-    assert (told == told[:, :1, :1]).all()
-    path = poses(shown.subjects[0])[:, :3] / 64
-    np.testing.assert_allclose(told[1, 0, 0, :3], (path[10] + path[11]) / 2, atol=0.01)
-    np.testing.assert_allclose(told[2, 0, 0, 3:], ((path[22] + path[23]) - (path[6] + path[7]))[:2] / 2, atol=0.01)
-    frame = draw_map(shown, 8, 1, words_of(shown, 8))[..., -5:]
+def test_every_token_of_the_map_has_the_place_the_path_and_the_words_of_a_lone_subject():
+    scene = sample_scene(np.random.default_rng(1), subjects=1)
+    words = {word: draw_map(scene, 8, 9, words_of(scene))[..., 4 + k] for k, word in enumerate(MAP_ATTRIBUTES)}
+    assert words["shape", scene.subjects[0].shape].all() and words["motion", scene.subjects[0].motion.word].all()
+    pose = draw_map(scene, 8, 9, words_of(scene))[..., -5:] * [0.14, 0.14, 0.033, 0.075, 0.075] + [0.5, 0.5, 0.18, 0, 0]
+    assert (pose == pose[:, :1, :1]).all()
+    path = poses(scene.subjects[0])[:, :3] / 64
+    np.testing.assert_allclose(pose[1, 0, 0, :3], (path[10] + path[11]) / 2, atol=0.01)
+    np.testing.assert_allclose(pose[2, 0, 0, 3:], ((path[22] + path[23]) - (path[6] + path[7]))[:2] / 2, atol=0.01)
+    frame = draw_map(scene, 8, 1, words_of(scene, 8))[..., -5:]
     assert np.isnan(frame[..., 3:]).all() and not np.isnan(frame[..., :3]).any()  # a frame does not move
     two = sample_scene(np.random.default_rng(1), subjects=2)
     assert np.isnan(draw_map(two, 8, 9, words_of(two))[..., -5:]).all()
@@ -215,7 +216,7 @@ def test_every_token_of_the_map_tells_where_a_lone_subject_is_and_goes_and_what_
 
 def test_half_of_the_frames_have_the_captions_of_their_clips(trained):
     batch = Batches(SETTINGS | SMALL | {"latents_per_step": 64}, PromptTokenizer(trained / "tokenizer"))[0]
-    motions = [4 + k for k, (name, _) in enumerate(MAPPED) if name == "motion"]
+    motions = [4 + k for k, (name, _) in enumerate(MAP_ATTRIBUTES) if name == "motion"]
     assert 20 < batch["map"][..., motions].any(-1).flatten(1).any(1).sum() < 44
 
 
@@ -231,7 +232,7 @@ def test_every_weight_learns(vae, trained):
 
 def test_a_step_moves_the_matrices_of_the_blocks_as_far_along_all_main_directions_of_their_gradients(vae, trained):
     """Muon (Keller Jordan, 2024): by the gradient's polar factor, of AdamW's size (arXiv 2502.16982, eq. 4)."""
-    settings = SETTINGS | SMALL | {"warmup": 1, "weight_decay": 0.0, "muon": 0.01}
+    settings = SETTINGS | SMALL | {"warmup": 1, "weight_decay": 0.0, "muon_lr": 0.01}
     data = Batches(settings, PromptTokenizer(trained / "tokenizer"))
     loaded = load_vae(vae, Placement(CPU, torch.float32))
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
@@ -250,7 +251,7 @@ def test_a_step_moves_the_matrices_of_the_blocks_as_far_along_all_main_direction
 
 
 def test_a_step_at_a_share_of_the_learning_rate_is_adamws_at_that_rate(vae, trained):
-    settings = SETTINGS | SMALL | {"warmup": 4, "muon": 0.0}  # so the first step goes a quarter of the way
+    settings = SETTINGS | SMALL | {"warmup": 4, "muon_lr": 0.0}  # so the first step goes a quarter of the way
     data = Batches(settings, PromptTokenizer(trained / "tokenizer"))
     loaded = load_vae(vae, Placement(CPU, torch.float32))
     learner = module._Learner(settings, trained / "tokenizer", loaded, 30, CPU, "float32", trained)
@@ -271,12 +272,12 @@ def test_on_a_gpu_steps_as_graphs_learn_what_the_steps_themselves_do(vae, traine
     loaded, losses, averages = load_vae(vae, Placement(gpu, torch.float32)), [], []
     for graphs in (False, True):
         learner = module._Learner(settings, trained / "tokenizer", loaded, 30, gpu, "float32", trained)
-        learner.replays = learner.replays if graphs else None
+        learner.graph_step = learner.graph_step if graphs else None
         losses.append([learner.step(step, data[step])["loss"].item() for step in range(len(data))])
-        averages.append(torch.cat([value.flatten() for value in learner.average.values()]))
-    assert len(learner.replays.graphs) >= 2
+        averages.append(torch.cat([value.flatten() for value in learner.ema.values()]))
+    assert len(learner.graph_step.graphs) >= 2
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    start = module._Learner(settings, trained / "tokenizer", loaded, 30, gpu, "float32", trained).average
+    start = module._Learner(settings, trained / "tokenizer", loaded, 30, gpu, "float32", trained).ema
     moved = averages[0] - torch.cat([value.flatten() for value in start.values()])
     assert (averages[1] - averages[0]).norm() < 0.1 * moved.norm()
 

@@ -11,12 +11,12 @@ from bico import InputError, Stopped
 from bico.models.devices import Placement
 from bico.models.wan import decode_video, encode_video, load_vae
 from tests import ROOT
-from toyworld import evaluation
-from toyworld import vae as module
-from toyworld.evaluation import evaluate_vae
-from toyworld.learning import Learner
 from toyworld.scene import FRAMES, render, sample_scene
-from toyworld.vae import SETTINGS, Clips, decode_clip, encode_clip, measure_latents, new_vae, train
+from toyworld.training import evaluation
+from toyworld.training import vae as module
+from toyworld.training.evaluation import evaluate_vae
+from toyworld.training.loop import Learner
+from toyworld.training.vae import SETTINGS, Clips, decode_clip, encode_clip, measure_latents, new_vae, train
 
 CPU = torch.device("cpu")
 SMALL = {"base_dim": 8, "decoder_base_dim": 8, "z_dim": 4, "warmup": 2, "frames_per_step": 8, "statistics": 1}

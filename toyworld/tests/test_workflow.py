@@ -72,7 +72,7 @@ def test_another_count_or_oracle_only_evaluates(finished):
 
 
 def test_the_code_of_training_trains_anew(finished):
-    edit(finished / "toyworld" / "learning.py", "_LOG_EVERY = 20", "_LOG_EVERY = 10")
+    edit(finished / "toyworld" / "training" / "loop.py", "_LOG_EVERY = 20", "_LOG_EVERY = 10")
     assert planned(finished) == EVERYTHING
 
 

@@ -1,4 +1,4 @@
-"""The embedded model: small random components of Wan2.1's and Qwen2.5-VL's own classes, built from a seed.
+"""The tiny model: small random components of Wan2.1's and Qwen2.5-VL's own classes, built from a seed.
 
 They have the real models' layout on disk and run through the same code; what they render is noise.
 """

@@ -1,5 +1,5 @@
 """A Qwen2.5-VL small enough to build anywhere: random weights, the published layout. Its answers are noise until
-someone trains it (toyworld/vlm.py does)."""
+someone trains it (toyworld/training/vlm.py does)."""
 
 import json
 from collections.abc import Iterable

@@ -7,9 +7,9 @@ single frames: every causal convolution has weight in its last tap alone, time i
 doubled by repeating it. So a frame of a clip is coded as if it stood alone, and training can begin on frames, whose
 convolutions are two-dimensional.
 
-The decoder learns from latents with noise on them (as in l-DeTok, arXiv 2507.15856), so what tells scenes apart is
-spread wide: latents that a diffusion model learns to draw far sooner, and whose small errors are not seen. At the end
-the decoder alone learns to make the best of latents with little noise.
+The decoder learns from latents with noise on them (as in l-DeTok, arXiv 2507.15856), so that different scenes have
+latents far apart: a diffusion model learns such latents far sooner, and its small errors do not show. At the end the
+decoder alone learns from latents with little noise.
 """
 
 import math
@@ -32,16 +32,16 @@ from torch.utils.data import Dataset
 from bico.models.devices import pick_device, pick_dtype
 from bico.models.wan import encode_video
 from bico.runtime.provenance import code_digest, file_digest
-from toyworld.learning import LEARNING, Learner, checked, learn
 from toyworld.scene import FRAMES, render, sample_scene
+from toyworld.training.loop import LEARNING, Learner, checked, learn
 
 SETTINGS = LEARNING | {
     "base_dim": 24,
     "decoder_base_dim": 32,
     "z_dim": 16,
     "num_res_blocks": 1,
-    # Stages: steps, the lengths of the clips (1: single frames) of which each step draws one, the most noise that the
-    # latents get, of their standard deviation, and whether the encoder still learns.
+    # Stages: steps; the lengths of the clips (1: single frames) of which each step draws one; the most noise on the
+    # latents, in standard deviations; and whether the encoder still learns.
     "stages": [
         [2500, [1], 0.4, True],
         [4000, [1, 5, 9], 0.4, True],
@@ -49,13 +49,13 @@ SETTINGS = LEARNING | {
         [2000, [1, 17, 33, 81], 0.1, False],
     ],
     "frames_per_step": 32,
-    "learning_rate": 7e-4,  # at 2e-3 the whole frame's colour trembles
+    "learning_rate": 7e-4,  # at 2e-3 the mean colour of frames oscillates
     "edges": 0.5,  # the weight of the differences between neighbouring pixels
     "colour": 1.0,  # the weight of the means of squares of 8 x 8 pixels
     "kl": 1e-5,
     "statistics": 64,  # clips that the latents' mean and standard deviation are measured on
 }
-FRAMES_OF_A_SCENE = 2  # where single frames are trained on: drawing several of a scene is cheaper
+FRAMES_OF_A_SCENE = 2  # where single frames are trained on: several of one scene cost less to draw
 _EPSILON = 0.02  # of the Charbonnier loss; pixels go from -1 to 1
 
 
@@ -75,15 +75,15 @@ def new_vae(settings: dict) -> AutoencoderKLWan:
         if isinstance(module, nn.Conv3d):
             module.weight.data[:, :, :-1] = 0
             module.weight.data[:, :, -1] *= math.sqrt(module.kernel_size[0])  # as wide as with all taps
-    _pass_colours(vae)
+    _initialise_colours(vae)
     return vae
 
 
 @torch.no_grad()
-def _pass_colours(vae: AutoencoderKLWan) -> None:
-    """Lets the colours of 8 x 8 pixels through from the start, which a random model with such norms takes minutes to
-    learn: residual branches begin at zero, the colours go in channels 0 to 2 and negated in 3 to 5 (silu(x) - silu(-x)
-    is x), and the constant in channel 6 keeps the norms from taking their size away. The posterior starts narrow."""
+def _initialise_colours(vae: AutoencoderKLWan) -> None:
+    """Initialises the model to pass the colours of 8 x 8 pixels, which one with such norms learns slowly: residual
+    branches begin at zero, the colours are in channels 0 to 2 and negated in 3 to 5 (silu(x) - silu(-x) is x), and a
+    constant in channel 6 keeps the norms from removing their scale. The posterior starts narrow."""
     for module in vae.modules():
         if isinstance(module, WanResidualBlock):
             _zero(module.conv2)
@@ -142,7 +142,7 @@ def encode_clip(vae: AutoencoderKLWan, pixels: torch.Tensor) -> tuple[torch.Tens
     x = _conv(encoder.conv_in, patchify(pixels.contiguous(), vae.config.patch_size))
     for layer in encoder.down_blocks:
         x = _layer(layer, x)
-    x = _ends(encoder, _middle(encoder.mid_block, x))
+    x = _output(encoder, _middle(encoder.mid_block, x))
     mean, log_variance = _conv(vae.quant_conv, x).float().chunk(2, 1)
     return mean, log_variance.clamp(-30, 20)
 
@@ -155,7 +155,7 @@ def decode_clip(vae: AutoencoderKLWan, latents: torch.Tensor) -> torch.Tensor:
     for block in decoder.up_blocks:
         for layer in (*block.resnets, *(block.upsamplers or ())):
             x = _layer(layer, x)
-    return unpatchify(_ends(decoder, x).float().contiguous(), vae.config.patch_size)
+    return unpatchify(_output(decoder, x).float().contiguous(), vae.config.patch_size)
 
 
 def _layer(layer: nn.Module, x: torch.Tensor) -> torch.Tensor:
@@ -168,13 +168,13 @@ def _middle(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return _residual(block.resnets[1], block.attentions[0](_residual(block.resnets[0], x)))
 
 
-def _ends(coder: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    return _conv(coder.conv_out, _active(coder.norm_out, x))
+def _output(coder: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    return _conv(coder.conv_out, _norm_silu(coder.norm_out, x))
 
 
 def _residual(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    h = _conv(block.conv1, _active(block.norm1, x))
-    h = _conv(block.conv2, _active(block.norm2, h))
+    h = _conv(block.conv1, _norm_silu(block.norm1, x))
+    h = _conv(block.conv2, _norm_silu(block.norm2, h))
     return h + (x if isinstance(block.conv_shortcut, nn.Identity) else _conv(block.conv_shortcut, x))
 
 
@@ -200,7 +200,7 @@ class _NormSilu(torch.autograd.Function):
         return (gradient * gamma).sub_(normal.mul_(along)).mul_(scale), of_gamma
 
 
-def _active(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
+def _norm_silu(norm: nn.Module, x: torch.Tensor) -> torch.Tensor:
     return _NormSilu.apply(x, norm.gamma)
 
 
@@ -248,18 +248,18 @@ class Clips(Dataset):
             starts = rng.integers(0, FRAMES - length + 1, count)
             return torch.from_numpy(np.stack([render(sample_scene(rng), range(s, s + length)) for s in starts]))
         chosen = rng.integers(0, FRAMES, (-(-count // FRAMES_OF_A_SCENE), FRAMES_OF_A_SCENE))
-        frames = np.concatenate([render(sample_scene(rng), some) for some in chosen])
+        frames = np.concatenate([render(sample_scene(rng), numbers) for numbers in chosen])
         return torch.from_numpy(frames[:count, None])
 
 
 def train(
     settings: dict, output: str | Path, log_file: str | Path, device: str = "auto", precision: str = "bfloat16",
-    start_from: str | Path | None = None, **pieces,
+    start_from: str | Path | None = None, **budget,
 ) -> None:  # fmt: skip
     """Trains the VAE and writes it, in diffusers' layout and weights in float16, and its JSONL log.
 
-    settings: what is to differ from SETTINGS. precision: of autocast. start_from: a VAE to begin with. pieces: as
-    `toyworld.learning.learn` takes them.
+    settings: what is to differ from SETTINGS. precision: of autocast. start_from: a VAE to begin with. budget: as
+    `toyworld.training.loop.learn` takes them.
     """
     settings = checked(settings, SETTINGS)
     start = {name: file_digest(Path(start_from) / name) for name in _FILES} if start_from else None
@@ -270,7 +270,7 @@ def train(
         vae = AutoencoderKLWan.from_pretrained(start_from) if start_from else new_vae(settings)
         return _Learner(vae, settings, len(data), on, pick_dtype(precision, on))
 
-    learn(made_from, output, log_file, begin, data, **pieces)
+    learn(made_from, output, log_file, begin, data, **budget)
 
 
 _FILES = ("config.json", "diffusion_pytorch_model.safetensors")
@@ -282,41 +282,41 @@ class _Learner(Learner):
     def loss(self, step: int, batch: torch.Tensor) -> tuple[torch.Tensor, dict]:
         """Of frames uint8 [B, F, H, W, 3]."""
         pixels = batch.to(self.device, non_blocking=True).permute(0, 4, 1, 2, 3).float() / 127.5 - 1
-        most, learns = self._stage(step)
+        most_noise, trains_encoder = self._stage(step)
         generator = self.generator
         with self.autocast():
-            with torch.set_grad_enabled(learns):
+            with torch.set_grad_enabled(trains_encoder):
                 mean, log_variance = encode_clip(self.model, pixels)
-            level = most * torch.rand(len(mean), 1, 1, 1, 1, generator=generator, device=self.device)
+            level = most_noise * torch.rand(len(mean), 1, 1, 1, 1, generator=generator, device=self.device)
             variance = log_variance.exp() + level.square() * mean.var((0, 2, 3, 4), keepdim=True)
             noise = torch.randn(mean.shape, generator=generator, device=self.device)
-            seen = decode_clip(self.model, mean + variance.sqrt() * noise)
-        losses = reconstruction_losses(seen, pixels)
+            decoded = decode_clip(self.model, mean + variance.sqrt() * noise)
+        losses = reconstruction_losses(decoded, pixels)
         losses["kl"] = (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
         loss = losses["pixels"] + sum(self.settings[name] * losses[name] for name in ("edges", "colour", "kl"))
-        error = (seen.detach().clamp(-1, 1) - pixels).square().mean() / 4
+        error = (decoded.detach().clamp(-1, 1) - pixels).square().mean() / 4
         losses = {name: value.detach() for name, value in losses.items()} | {"psnr": -10 * error.log10()}
         return loss, {"length": batch.shape[1], **losses}
 
     def _stage(self, step: int) -> tuple[float, bool]:
         """The most noise of a step, and whether the encoder learns in it."""
-        for steps, _, noise, learns in self.settings["stages"]:
+        for steps, _, most_noise, trains_encoder in self.settings["stages"]:
             if step < steps:
-                return noise, learns
+                return most_noise, trains_encoder
             step -= steps
         raise IndexError(step)
 
     def write(self, folder: Path, last: bool = False) -> None:
-        vae = self.averaged()
+        vae = self.ema_model()
         if last:
             measure_latents(vae, self.settings["statistics"])
         vae.to(torch.float16).save_pretrained(folder)
 
 
-def reconstruction_losses(seen: torch.Tensor, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """How far clips [B, 3, F, H, W] are from what they should be: Charbonnier losses of the pixels, of the differences
+def reconstruction_losses(decoded: torch.Tensor, pixels: torch.Tensor) -> dict[str, torch.Tensor]:
+    """How far clips [B, 3, F, H, W] are from their originals: Charbonnier losses of the pixels, of the differences
     between neighbours (outlines), and of the means of squares of 8 x 8 pixels (drifting colours)."""
-    error = seen - pixels
+    error = decoded - pixels
     across, down = error.diff(dim=-1), error.diff(dim=-2)
     return {
         "pixels": _charbonnier(error),
@@ -332,10 +332,10 @@ def _charbonnier(error: torch.Tensor) -> torch.Tensor:
 def measure_latents(vae: AutoencoderKLWan, clips: int) -> None:
     """Sets the mean of the latents by channel and the standard deviation of all channels, in the VAE's configuration,
     from clips of the world that are neither trained on nor held out. One scale for all, as Stable Diffusion's VAEs have
-    it, leaves the channels that carry places and colours louder than those of fine detail: a diffusion model settles
-    them first."""
-    plain = {"latents_mean": [0.0] * vae.config.z_dim, "latents_std": [1.0] * vae.config.z_dim}
-    vae.register_to_config(**plain)
+    it, leaves the channels of places and colours a larger variance than those of fine detail, so a diffusion model
+    fixes them at a higher noise level."""
+    unscaled = {"latents_mean": [0.0] * vae.config.z_dim, "latents_std": [1.0] * vae.config.z_dim}
+    vae.register_to_config(**unscaled)
     scenes = (sample_scene(np.random.default_rng([2, number])) for number in range(clips))
     latents = torch.cat([encode_video(vae, render(scene)).flatten(1) for scene in scenes], 1)
     deviation = latents.var(1).mean().sqrt().item()

@@ -1,9 +1,9 @@
-"""python toyworld/scripts/proof.py --prepare results/world-proof
-python toyworld/scripts/proof.py --judge results/world-proof/bico --output results/world-proof/table.md
+"""python toyworld/scripts/benchmark.py --prepare results/world-benchmark
+python toyworld/scripts/benchmark.py --judge results/world-benchmark/bico --output results/world-benchmark/table.md
 
-The proof of binding on held-out scenes of the procedural world: draws the sources and writes the manifest, then, when
-the pipeline has run it, judges the results by the oracle; of several methods it makes one table. Beside the table a CSV
-has every composition's measures. `make world-proof` and `make world-ablations` do it all.
+The benchmark of binding on held-out scenes of the procedural world: draws the sources and writes the tables, then, when
+the pipeline has run them, judges the results by the oracle; of several methods it makes one table. Beside the table, a
+CSV has every composition's measures. `make world-benchmark` and `make world-ablations` do it all.
 """
 
 from pathlib import Path
@@ -23,17 +23,17 @@ def main() -> None:
         arguments.error("--output is missing")
 
     from bico.runtime.files import write_text
-    from toyworld.proof import by_motion, comparison, judge, listed, markdown, table, write_cases
+    from toyworld.benchmark import by_motion, comparison, judge, markdown, table, to_csv, write_cases
 
     if given.prepare:
         write_cases(given.prepare, given.kinds)
         return
     found = {Path(folder).name: judge(Path(folder).parent, folder) for folder in given.judge}
     tables = {name: table(trials) for name, trials in found.items()}
-    one = len(found) == 1
-    made = f"{markdown(*tables.values())}\n{by_motion(*found.values())}" if one else comparison(tables)
-    write_text(given.output, made)
-    write_text(Path(given.output).with_suffix(".csv"), listed(found))
+    alone = len(found) == 1
+    text = f"{markdown(*tables.values())}\n{by_motion(*found.values())}" if alone else comparison(tables)
+    write_text(given.output, text)
+    write_text(Path(given.output).with_suffix(".csv"), to_csv(found))
 
 
 if __name__ == "__main__":

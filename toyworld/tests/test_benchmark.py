@@ -1,4 +1,4 @@
-"""The proof of binding: that its cases are fair, and that its judge knows a perfect result from none."""
+"""The benchmark of binding: that its cases are fair, and that its judge knows a perfect result from none."""
 
 from dataclasses import replace
 
@@ -12,21 +12,21 @@ from bico.plan.tables import load_tables
 from bico.settings.model_file import load_model
 from bico.text.grammar import parse as parse_prompt
 from tests import ROOT
-from toyworld.captions import parse, phrases_of
-from toyworld.proof import (
+from toyworld.benchmark import (
     FIRST,
     MOVES,
     Trial,
     by_motion,
     comparison,
     judge,
-    listed,
     measures,
     sources,
     table,
+    to_csv,
     trials,
     write_cases,
 )  # fmt: skip
+from toyworld.captions import parse, phrases_of
 from toyworld.scene import FRAMES, Motion, Scene, render, sample_scene
 
 OF = sources()
@@ -67,7 +67,7 @@ def ideal(trial: Trial) -> np.ndarray:
     subjects = (subject,)
     if trial.second:
         pair = zip((subject, OF[trial.second].scene.subjects[0]), (16.0, 48.0), strict=True)
-        subjects = tuple(replace(one, centre=(x, 32.0), motion=Motion("still", 1.0, 0.0, 0.0)) for one, x in pair)
+        subjects = tuple(replace(each, centre=(x, 32.0), motion=Motion("still", 1.0, 0.0, 0.0)) for each, x in pair)
     return render(Scene(subjects, style, background, light), range(FRAMES) if trial.frames > 1 else [0])
 
 
@@ -99,7 +99,7 @@ def test_the_cases_are_a_manifest_that_the_pipeline_takes(tmp_path):
     model = load_model(ROOT / "config" / "models" / "world.yaml", tmp_path)
     manifest = load_tables(tmp_path / "concepts.csv", tmp_path / "compositions.csv", model, thorough=True)
     assert set(manifest.concepts) == set(OF)
-    assert {name: one.prompt for name, one in manifest.compositions.items()} == {t.name: t.prompt for t in TRIALS}
+    assert {name: row.prompt for name, row in manifest.compositions.items()} == {t.name: t.prompt for t in TRIALS}
 
 
 @pytest.mark.parametrize("kind", ["image", "decomposition"])
@@ -142,8 +142,8 @@ def test_all_that_is_bound_holds_only_where_it_is_of_every_source(kind):
     trial = of_kind(kind, 1)[0]
     other = {"image+image": {"second": "i03"}, "three": {"ground": "i03"}}[kind]
     assert OF["i03"].words.subjects[0].shape != OF[trial.second or trial.subject].words.subjects[0].shape
-    for shown, holds in ((trial, 1), (replace(trial, **other), 0)):
-        found = measures(trial, OF, ideal(shown))
+    for rendered, holds in ((trial, 1), (replace(trial, **other), 0)):
+        found = measures(trial, OF, ideal(rendered))
         (row,) = (row for row in table([(trial, found)]) if row.what == f"{kind}: all that is bound holds")
         assert row.value == holds, found
 
@@ -152,10 +152,10 @@ def test_where_textures_blur_the_mean_colour_is_nearer_than_the_shade():
     textured = [trial for trial in of_kind("image", 12) if OF[trial.subject].scene.subjects[0].texture != "plain"]
     blurred = [ndimage.gaussian_filter(ideal(trial).astype(float), (0, 1.5, 1.5, 0)) for trial in textured]
     found = [measures(trial, OF, clip.astype(np.uint8)) for trial, clip in zip(textured, blurred, strict=True)]
-    assert np.mean([one["mean"] for one in found]) < 0.7 * np.mean([one["colour"] for one in found])
+    assert np.mean([each["mean"] for each in found]) < 0.7 * np.mean([each["colour"] for each in found])
 
 
-def test_an_edit_that_changes_the_background_too_is_told():
+def test_an_edit_that_changes_the_background_too_is_not_unedited():
     trial = of_kind("editing", 1)[0]
     found = measures(trial, OF, ideal(replace(trial, ground="v01")))
     assert (found["edited"], found["unedited"]) == (1, 0)
@@ -203,7 +203,7 @@ def test_the_measures_of_each_trial_are_listed_and_those_of_videos_by_their_moti
     trial = of_kind("video", 1)[0]
     found = [(trial, {"path": 0.5, "speed": 1.25}), (replace(trial, bound=False), {"path": 0.25, "speed": 2.0})]
     assert f"| {MOVES[0]} | 0.50 | - | 0.25 | 1.25 | 2.00 |\n" in by_motion(found)
-    lines = listed({"a": found}).splitlines()
+    lines = to_csv({"a": found}).splitlines()
     assert lines == ["method,composition,path,speed", f"a,{trial.name},0.5,1.25", f"a,{trial.name},0.25,2"]
 
 

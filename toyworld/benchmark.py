@@ -1,7 +1,7 @@
-"""Whether binding works: concepts of held-out scenes, composed anew by the pipeline, judged by the oracle.
+"""The benchmark of binding: concepts of held-out scenes, composed anew by the pipeline, judged by the oracle.
 
-`sources` are the scenes and `trials` the prompts that are composed of them; `write_cases` puts both on disk as a
-manifest that the pipeline runs; `judge` looks at what came out.
+`sources` are the scenes and `trials` the prompts that are composed of them; `write_cases` writes both as the tables of
+the pipeline; `judge` measures its results.
 """
 
 import csv
@@ -17,14 +17,25 @@ import pandas as pd
 from bico import InputError
 from bico.media.video import read_frames, write_image, write_video
 from bico.runtime.command import progress
-from toyworld.captions import SubjectWords, Words, agreement, parse, phrases_of, words_of
-from toyworld.oracle import Seen, SeenSubject, colour_distance, in_pixels, look, motion_match
-from toyworld.scene import BACKGROUNDS, COLOURS, FRAMES, MOTIONS, SHAPES, SIZES, TEXTURES, Scene, render, sample_scene
-from toyworld.vlm import FPS
+from toyworld.captions import SCENE_FIELDS, SubjectWords, Words, agreement, parse, phrases_of, words_of
+from toyworld.oracle import Seen, SeenSubject, colour_distance, in_pixels, motion_match, read_clip
+from toyworld.scene import (
+    BACKGROUNDS,
+    COLOURS,
+    FPS,
+    FRAMES,
+    MOTIONS,
+    SHAPES,
+    SIZES,
+    TEXTURES,
+    Scene,
+    render,
+    sample_scene,
+)
 
 FIRST = 5_000_000  # the seed of the first case; training, evaluation and measurements of the oracle stay below
 STILL_FRAME = 40  # of a scene, that an image concept shows
-MOVES = tuple(word for word in MOTIONS if word not in ("still", "right"))  # to the right is to the left, mirrored
+MOVES = tuple(word for word in MOTIONS if word not in ("still", "right"))  # right is left, mirrored
 COUNT = 12  # of image concepts, and of video concepts
 
 
@@ -54,7 +65,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Trial:
-    """A composition. kind: what it is to show. subject, motion, ground, second: the sources of its subject, motion,
+    """A composition. kind: what it combines. subject, motion, ground, second: the sources of its subject, motion,
     background and second subject. bound: whether it has links; its twin without any shares its seed."""
 
     name: str
@@ -89,11 +100,13 @@ def sources() -> dict[str, Source]:
     """COUNT image and COUNT video concepts, whose shapes, textures and sizes (of videos: motions) go round, and half
     as many clips of two subjects."""
     images = [
-        _drawn(f"i{k:02}", FIRST + k, True, _has(shape=k % 6, texture=(k + k // 6) % 3, size=k // 3 % 2))
+        _first_fitting(f"i{k:02}", FIRST + k, True, _has(shape=k % 6, texture=(k + k // 6) % 3, size=k // 3 % 2))
         for k in range(COUNT)
     ]
-    videos = [_drawn(f"v{k:02}", FIRST + 100 + k, False, partial(_moves, MOVES[k])) for k in range(COUNT)]
-    pairs = [_drawn(f"d{k:02}", FIRST + 200 + k, False, lambda scene: True, subjects=2) for k in range(COUNT // 2)]
+    videos = [_first_fitting(f"v{k:02}", FIRST + 100 + k, False, partial(_moves, MOVES[k])) for k in range(COUNT)]
+    pairs = [
+        _first_fitting(f"d{k:02}", FIRST + 200 + k, False, lambda scene: True, subjects=2) for k in range(COUNT // 2)
+    ]
     return {source.name: source for source in (*images, *videos, *pairs)}
 
 
@@ -102,8 +115,8 @@ def _has(shape: int, texture: int, size: int) -> Callable[[Scene], bool]:
 
     def has(scene: Scene) -> bool:
         (subject,) = scene.subjects
-        shown = words_of(scene, STILL_FRAME).subjects[0]
-        return (subject.shape, subject.texture, shown.size) == wanted
+        size = words_of(scene, STILL_FRAME).subjects[0].size
+        return (subject.shape, subject.texture, size) == wanted
 
     return has
 
@@ -112,8 +125,8 @@ def _moves(word: str, scene: Scene) -> bool:
     return scene.subjects[0].motion.word == word
 
 
-def _drawn(name: str, seed: int, is_image: bool, fits: Callable[[Scene], bool], subjects: int = 1) -> Source:
-    """The first scene of the seed's that fits and has no words of light, which a prompt rarely says."""
+def _first_fitting(name: str, seed: int, is_image: bool, fits: Callable[[Scene], bool], subjects: int = 1) -> Source:
+    """The first of the seed's scenes that fits and has steady light, which a prompt rarely names."""
     rng = np.random.default_rng(seed)
     while True:
         scene = sample_scene(rng, subjects)
@@ -128,35 +141,35 @@ def trials(of: Mapping[str, Source], kinds: Sequence[str] = ()) -> list[Trial]:
 
 def _all_trials(of: Mapping[str, Source]) -> list[Trial]:
     images, videos, pairs = ([source for name, source in of.items() if name[0] == kind] for kind in "ivd")
-    made = []
+    found = []
     for k, image in enumerate(images):
         other = images[(k + 5) % COUNT]
         video = videos[(k + 3) % COUNT]
         ground = f"on a {_other_backdrop(k, image)}"
-        made += _twins("image", k, f"A [{image.phrase()}]({image.name}) {ground}.", 1, image)
+        found += _twins("image", k, f"A [{image.phrase()}]({image.name}) {ground}.", 1, image)
         both = f"A [{image.phrase()}]({image.name}) [{video.motion}]({video.name})"
-        made.append(_trial("both", k, f"{both} {ground}.", FRAMES, image, video))
-        made.append(_trial("editing", k, _edited(k, image), 1, image, ground=image))
+        found.append(_trial("both", k, f"{both} {ground}.", FRAMES, image, video))
+        found.append(_trial("editing", k, _edited(k, image), 1, image, ground=image))
         if k % 2 == 0:
             three = f"{both} on a [{other.backdrop}]({other.name})."
-            made.append(_trial("three", k, three, FRAMES, image, video, ground=other))
+            found.append(_trial("three", k, three, FRAMES, image, video, ground=other))
     for k, video in enumerate(videos):
         subject = _other_subject(k, video)
         ground = f"on a {_other_backdrop(k, video)}"
-        made += _twins("video", k, f"A {subject} [{video.motion}]({video.name}) {ground}.", FRAMES, None, video)
+        found += _twins("video", k, f"A {subject} [{video.motion}]({video.name}) {ground}.", FRAMES, None, video)
         if k % 2 == 0:
             shape = videos[(k + 4) % COUNT]
             two = f"A [{shape.phrase()}]({shape.name}) [{video.motion}]({video.name}) {ground}."
-            made.append(_trial("video+video", k, two, FRAMES, shape, video))
+            found.append(_trial("video+video", k, two, FRAMES, shape, video))
     small = [image for image in images if image.words.subjects[0].size == "small"]
     for k, first in enumerate(small):
         second = next(image for image in small[k + 1 :] + small[:k] if _differ(first, image))
         two = f"A [{first.phrase()}]({first.name}) next to a [{second.phrase()}]({second.name})"
-        made.append(_trial("image+image", k, f"{two} on a {_other_backdrop(k, first)}.", 1, first, second=second))
+        found.append(_trial("image+image", k, f"{two} on a {_other_backdrop(k, first)}.", 1, first, second=second))
     for k, pair in enumerate(pairs):
         kept = f"A [{pair.phrase(0)}]({pair.name}) on a {_other_backdrop(k, pair)}."
-        made.append(_trial("decomposition", k, kept, 1, pair))
-    return made
+        found.append(_trial("decomposition", k, kept, 1, pair))
+    return found
 
 
 def _trial(
@@ -173,31 +186,35 @@ def _twins(kind: str, k: int, prompt: str, frames: int, subject, motion=None) ->
 
 
 def _other_backdrop(k: int, source: Source) -> str:
-    """A plain background of a colour that neither the source's background nor a subject of it has."""
+    return f"plain {_other_ground(k, source)} background"
+
+
+def _other_ground(k: int, source: Source) -> str:
+    """The colour of a background that neither the source's background nor a subject of it has."""
     taken = {source.words.background, *(subject.colour for subject in source.words.subjects)}
     free = [word for word in BACKGROUNDS if word not in taken]
-    return f"plain {free[k % len(free)]} background"
+    return free[k % len(free)]
 
 
 def _other_subject(k: int, source: Source) -> str:
-    (shown,) = source.words.subjects
-    shapes = [word for word in SHAPES if word != shown.shape]
-    colours = [word for word in COLOURS if word != shown.colour and word not in _other_backdrop(k, source)]
-    return f"{shown.size} {colours[k % len(colours)]} {shapes[k % len(shapes)]}"
+    (own,) = source.words.subjects
+    shapes = [word for word in SHAPES if word != own.shape]
+    colours = [word for word in COLOURS if word not in (own.colour, _other_ground(k, source))]
+    return f"{own.size} {colours[k % len(colours)]} {shapes[k % len(shapes)]}"
 
 
 def _edited(k: int, image: Source) -> str:
     """The source's own words, linked, but for another colour."""
-    (shown,), words = image.words.subjects, image.words
-    colours = [word for word in COLOURS if word not in (shown.colour, words.background)]
-    before = f"[{shown.size}]({image.name}) " if shown.size else ""
-    linked = f"[{shown.texture} {shown.shape}]({image.name}) on a [{image.backdrop}]({image.name})"
+    (own,), words = image.words.subjects, image.words
+    colours = [word for word in COLOURS if word not in (own.colour, words.background)]
+    before = f"[{own.size}]({image.name}) " if own.size else ""
+    linked = f"[{own.texture} {own.shape}]({image.name}) on a [{image.backdrop}]({image.name})"
     return f"A {before}{colours[k % len(colours)]} {linked}."
 
 
 def _differ(first: Source, second: Source) -> bool:
-    (one,), (other,) = first.words.subjects, second.words.subjects
-    return one.shape != other.shape and one.colour != other.colour
+    (own,), (other,) = first.words.subjects, second.words.subjects
+    return own.shape != other.shape and own.colour != other.colour
 
 
 def write_cases(folder: str | Path, kinds: Sequence[str] = ()) -> None:
@@ -220,11 +237,11 @@ def write_cases(folder: str | Path, kinds: Sequence[str] = ()) -> None:
             csv.writer(file, lineterminator="\n").writerows(rows)
 
 
-# What came out
+# The results
 
 
 def measures(trial: Trial, of: Mapping[str, Source], frames: np.ndarray) -> dict[str, float]:
-    """What the oracle says of a trial's frames, by the name of the measure; shares are 0 or 1.
+    """What the oracle measures in a trial's frames, by the name of the measure; shares are 0 or 1.
 
     colour: CIEDE2000 between the subject's shade and its source's; mean: between their mean colours, with the marks of
     their textures, which does not mind how sharp these are drawn; shape, texture: kept, as ground, the background's
@@ -234,7 +251,7 @@ def measures(trial: Trial, of: Mapping[str, Source], frames: np.ndarray) -> dict
     colour and none of the other's; edited: the subject has its new colour; unedited: shape, texture, size and
     background are the source's.
     """
-    seen, found = look(frames), {}
+    seen, found = read_clip(frames), {}
     claimed = parse(trial.text)
     bound = parse("".join(part.split("]")[0] + ". " for part in trial.prompt.split("[")[1:])) if trial.bound else None
     free = agreement(_free(claimed, bound, trial), seen.words)
@@ -244,8 +261,8 @@ def measures(trial: Trial, of: Mapping[str, Source], frames: np.ndarray) -> dict
     found["count"] = float(len(seen.subjects) == len(claimed.subjects))
     subject, *others = _in_order(seen, [of[name] for name in (trial.subject, trial.second) if name]) or [None]
     if trial.ground:
-        shown = of[trial.ground].words
-        found["ground"] = float((seen.words.background, seen.words.pattern) == (shown.background, shown.pattern))
+        wanted = of[trial.ground].words
+        found["ground"] = float((seen.words.background, seen.words.pattern) == (wanted.background, wanted.pattern))
     if trial.kind == "editing":
         found |= _of_edit(parse(trial.text).subjects[0], of[trial.subject], subject, found.pop("ground"))
     elif trial.subject:
@@ -254,33 +271,34 @@ def measures(trial: Trial, of: Mapping[str, Source], frames: np.ndarray) -> dict
     if trial.kind == "decomposition":
         found["absent"] = float(_absent(seen, *of[trial.subject].words.subjects))
     if trial.motion:
-        own, theirs = subject and in_pixels(subject.pose), _path(of[trial.motion])
-        path, speed = motion_match(own, theirs) if own is not None and len(own) == len(theirs) else (0.0, 0.0)
-        named = float(_same(subject, of[trial.motion].words.subjects[0], "motion"))
-        found |= {"motion": named, "path": float(np.nan_to_num(path)), "speed": float(np.nan_to_num(speed))}
+        own, wanted = subject and in_pixels(subject.pose), _path(of[trial.motion])
+        path, speed = motion_match(own, wanted) if own is not None and len(own) == len(wanted) else (0.0, 0.0)
+        word = float(_same(subject, of[trial.motion].words.subjects[0], "motion"))
+        found |= {"motion": word, "path": float(np.nan_to_num(path)), "speed": float(np.nan_to_num(speed))}
     return found
 
 
 def _in_order(seen: Seen, wanted: Sequence[Source]) -> list[SeenSubject | None]:
     """Of the subjects, for each source the one most like its own; without sources the first that is seen."""
 
-    def matches(these: Sequence[SeenSubject | None]) -> int:
-        pairs = zip(these, (source.words.subjects[0] for source in wanted), strict=True)
-        return sum(_same(one, kept, name) for one, kept in pairs for name in _TELLING)
+    def matches(subjects: Sequence[SeenSubject | None]) -> int:
+        pairs = zip(subjects, (source.words.subjects[0] for source in wanted), strict=True)
+        return sum(_same(subject, kept, name) for subject, kept in pairs for name in _DISTINGUISHING)
 
     nobody = [None] * len(wanted)
     return list(max(permutations([*seen.subjects, *nobody], len(wanted)), key=matches)) if wanted else seen.subjects[:1]
 
 
-def _same(one: SeenSubject | None, wanted: SubjectWords, name: str) -> bool:
-    return one is not None and getattr(one.words, name) == getattr(wanted, name)
+def _same(subject: SeenSubject | None, wanted: SubjectWords, name: str) -> bool:
+    return subject is not None and getattr(subject.words, name) == getattr(wanted, name)
 
 
 def _absent(seen: Seen, kept: SubjectWords, other: SubjectWords) -> bool:
-    """Whether there are subjects of what tells the kept one from the other, its shape or its colour, and only these."""
-    tell = [name for name in _TELLING if getattr(kept, name) != getattr(other, name)]
+    """Whether a subject has what distinguishes the kept one from the other, its shape or its colour, and none the
+    other's."""
+    differ = [name for name in _DISTINGUISHING if getattr(kept, name) != getattr(other, name)]
     of_kept, of_other = (
-        any(_same(one, which, name) for one in seen.subjects for name in tell) for which in (kept, other)
+        any(_same(subject, which, name) for subject in seen.subjects for name in differ) for which in (kept, other)
     )
     return of_kept and not of_other
 
@@ -290,22 +308,22 @@ def _kept(source: Source, subject: SeenSubject | None) -> dict[str, float]:
     if subject is None:
         return {**dict.fromkeys(_DISTANCES, _FAR), **kept}
     shade = source.scene.subjects[0].shade
-    reference = min(_looked(source).subjects, key=lambda one: colour_distance(one.shade, shade))
+    reference = min(_reading(source).subjects, key=lambda one: colour_distance(one.shade, shade))
     distances = colour_distance(subject.shade, shade), colour_distance(subject.mean, reference.mean)
     return {**dict(zip(_DISTANCES, distances, strict=True)), **kept}
 
 
-def _looked(source: Source) -> Seen:
-    return look(render(source.scene, [STILL_FRAME] if source.is_image else range(FRAMES)))
+def _reading(source: Source) -> Seen:
+    return read_clip(render(source.scene, [STILL_FRAME] if source.is_image else range(FRAMES)))
 
 
-def _of_edit(said: SubjectWords, source: Source, subject: SeenSubject | None, ground: float) -> dict[str, float]:
+def _of_edit(edited: SubjectWords, source: Source, subject: SeenSubject | None, ground: float) -> dict[str, float]:
     wanted = source.words.subjects[0]
     stays = [_same(subject, wanted, name) for name in ("shape", "texture", "size") if getattr(wanted, name)]
-    return {"edited": float(_same(subject, said, "colour")), "unedited": float(all(stays) and ground == 1)}
+    return {"edited": float(_same(subject, edited, "colour")), "unedited": float(all(stays) and ground == 1)}
 
 
-_TELLING = ("shape", "colour")
+_DISTINGUISHING = ("shape", "colour")
 _DISTANCES = ("colour", "mean")
 _FAR = 50.0  # the colour distance where there is no subject: that of quite another colour
 
@@ -314,8 +332,7 @@ def _free(claimed: Words, bound: Words | None, trial: Trial) -> Words:
     """What the free words claim: all that is claimed, less what linked words say."""
     if bound is None:
         return claimed
-    linked = {field: getattr(bound, field) for field in ("style", "background", "pattern", "light")}
-    rest = replace(claimed, **{field: None for field, said in linked.items() if said})
+    rest = replace(claimed, **{field: None for field in SCENE_FIELDS if getattr(bound, field)})
     subjects = [
         replace(subject, **{name: None for name in vars(subject) if _linked(trial, name)}) for subject in rest.subjects
     ]
@@ -328,7 +345,7 @@ def _linked(trial: Trial, name: str) -> bool:
 
 
 def _path(source: Source) -> np.ndarray:
-    return in_pixels(_looked(source).subjects[0].pose)
+    return in_pixels(_reading(source).subjects[0].pose)
 
 
 @dataclass(frozen=True)
@@ -430,11 +447,11 @@ def _bootstrapped(what: str, values: list[np.ndarray], figure: Callable[..., flo
 
 
 def comparison(tables: Mapping[str, Sequence[Row]]) -> str:
-    """Markdown: the same cases by several methods, a row each, with 95 % intervals; what no case tells is left out."""
-    told = {name: [row for row in rows if row.trials] for name, rows in tables.items()}
-    figures = next(iter(told.values()))
+    """Markdown: the same cases by several methods, a row each, with 95 % intervals; figures of no case are left out."""
+    known = {name: [row for row in rows if row.trials] for name, rows in tables.items()}
+    figures = next(iter(known.values()))
     lines = [["method", *(row.what for row in figures)], ["---"] * (len(figures) + 1)]
-    lines += [[name, *(f"{r.value:.3g} ({r.low:.2g} to {r.high:.2g})" for r in rows)] for name, rows in told.items()]
+    lines += [[name, *(f"{r.value:.3g} ({r.low:.2g} to {r.high:.2g})" for r in rows)] for name, rows in known.items()]
     lines += [["trials", *(str(row.trials) for row in figures)], ["goal", *(row.goal for row in figures)]]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
@@ -446,7 +463,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 
 def by_motion(found: Sequence[tuple[Trial, dict[str, float]]]) -> str:
-    """Markdown: how well each motion of a source is followed; a dash where no trial tells."""
+    """Markdown: how well each motion of a source is followed; a dash where no trial has it."""
     of = sources()
 
     def mean(measure: str, word: str, bound: bool, alone: bool) -> str:
@@ -467,7 +484,7 @@ def by_motion(found: Sequence[tuple[Trial, dict[str, float]]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def listed(tables: Mapping[str, Sequence[tuple[Trial, dict[str, float]]]]) -> str:
+def to_csv(tables: Mapping[str, Sequence[tuple[Trial, dict[str, float]]]]) -> str:
     """CSV: a row each for every method's trials, with all measures."""
     rows = [{"method": name, "composition": t.name, **m} for name, found in tables.items() for t, m in found]
     return pd.DataFrame(rows).to_csv(index=False, float_format="%.4g", lineterminator="\n")

@@ -1,4 +1,4 @@
-"""The card of the world's models: what they are, how they were trained, how well they do on what they never saw."""
+"""The card of the world's models: what they are, how they were trained, how well they do on held-out scenes."""
 
 import json
 import math
@@ -9,7 +9,7 @@ from jinja2 import Environment
 from safetensors import safe_open
 
 from bico.runtime.files import write_text
-from toyworld.learning import replace_folder
+from toyworld.training.loop import replace_folder
 
 # Where each component comes from, under the folder of the trained models.
 COMPONENTS = {
@@ -19,7 +19,7 @@ COMPONENTS = {
     "text_encoder": "transformer/text_encoder",
     "tokenizer": "transformer/tokenizer",
 }
-CARD = """# The models of the embedded world
+CARD = """# The models of the toy world
 
 Small models of the classes that Wan2.1 and Qwen2.5-VL are made of, trained by this repository on the procedural world
 of `toyworld`, and on nothing else. `make world` makes them anew; nothing here was edited by hand. They know the

@@ -1,5 +1,5 @@
-"""How well the world's models do on scenes that they were never trained on. Training reads none of this, so a change
-here takes no training up anew."""
+"""How well the world's models do on scenes that they were never trained on. Training imports none of this, so that a
+change here is no cause to train again."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -34,13 +34,13 @@ from bico.runtime.command import progress
 from bico.text.phrases import KINDS, Phrases
 from bico.text.tokens import PromptTokenizer
 from toyworld.captions import agreement, caption, parse, words_of
-from toyworld.oracle import colour_distance, look
-from toyworld.scene import FRAMES, SIZE, Scene, render, sample_scene
-from toyworld.transformer import SETTINGS
-from toyworld.vlm import FPS, named
+from toyworld.oracle import colour_distance, read_clip
+from toyworld.scene import FPS, FRAMES, SIZE, Scene, render, sample_scene
+from toyworld.training.conversations import phrases_in_reading_order
+from toyworld.training.transformer import SETTINGS
 
 HELD_OUT = {"vae": 700_000, "vlm": 800_000, "transformer": 900_000}  # seeds of the first scenes that none trains on
-_SHOWN = 24  # clips on a sheet
+_ON_SHEET = 24  # clips on a sheet
 
 # VAE
 
@@ -56,17 +56,17 @@ def evaluate_vae(vae: AutoencoderKLWan, scenes: int = 32) -> dict:
     errors, colours, shades = [], [], []
     agreed = {"oracle": defaultdict(list), "oracle_before": defaultdict(list)}
     for scene, clip in _held_out(scenes):
-        seen = decode_video(vae, encode_video(vae, clip))
-        difference = seen.astype(np.float64) - clip
+        reconstruction = decode_video(vae, encode_video(vae, clip))
+        difference = reconstruction.astype(np.float64) - clip
         errors.append(np.square(difference).mean((1, 2, 3)))
         colours.append(np.abs(difference.mean((1, 2))).mean(1))
-        looks = {"oracle": look(seen), "oracle_before": look(clip)}
-        for name, looked in looks.items():
-            for attribute, right in agreement(words_of(scene), looked.words).items():
+        readings = {"oracle": read_clip(reconstruction), "oracle_before": read_clip(clip)}
+        for name, reading in readings.items():
+            for attribute, right in agreement(words_of(scene), reading.words).items():
                 agreed[name][attribute].append(right)
         shades += [
             colour_distance(after.shade, before.shade)
-            for after, before in zip(looks["oracle"].subjects, looks["oracle_before"].subjects, strict=False)
+            for after, before in zip(readings["oracle"].subjects, readings["oracle_before"].subjects, strict=False)
         ]
     by_clip = _psnr(np.mean(errors, 1))
     by_frame = np.mean(colours, 0)
@@ -107,24 +107,26 @@ def evaluate_vlm(folder: str | Path, scenes: int = 100, prompts: int = 8, device
     """
     reader = vlm.load(folder, Placement(pick_device(device)))
     return {"scenes": scenes, "first_seed": HELD_OUT["vlm"]} | {
-        kind: _questioned(reader, kind, scenes, prompts) for kind in KINDS
+        kind: evaluate_kind(reader, kind, scenes, prompts) for kind in KINDS
     }
 
 
-def _questioned(reader: Vlm, kind: str, scenes: int, prompts: int) -> dict:
+def evaluate_kind(reader: Vlm, kind: str, scenes: int, prompts: int) -> dict:
+    """The shares that `evaluate_vlm` returns of a kind."""
     valid, right, words, reports = [], [], defaultdict(list), []
     for number in range(scenes):
-        rng = np.random.default_rng(HELD_OUT["vlm"] + number + scenes * (kind == "image"))
-        shown = sample_scene(rng)
+        first = HELD_OUT["vlm"] + (scenes if kind == "image" else 0)
+        rng = np.random.default_rng(first + number)
+        scene = sample_scene(rng)
         frame = int(rng.integers(FRAMES)) if kind == "image" else None
-        frames = render(shown) if frame is None else render(shown, [frame])
-        phrases, expected = named_by(reader, frames, kind), named(shown, frame)
+        frames = render(scene) if frame is None else render(scene, [frame])
+        phrases, expected = answered_phrases(reader, frames, kind), phrases_in_reading_order(scene, frame)
         valid.append(phrases is not None)
         found = phrases or Phrases(())
         right.append(_as_sets(found) == _as_sets(expected))
         claimed = parse(", ".join(found.all))
         claimed = replace(claimed, light=claimed.light or "steady")  # which no phrase says
-        for attribute, agrees in agreement(words_of(shown, frame), claimed).items():
+        for attribute, agrees in agreement(words_of(scene, frame), claimed).items():
             words[attribute].append(agrees)
         if number % 10 == 0:
             _, report = dialogue.diversify(reader, frames, kind, expected, FPS, prompts, attempts=1)
@@ -142,11 +144,11 @@ def _as_sets(phrases: Phrases) -> tuple[set[str], set[str]]:
     return set(phrases.spatial), set(phrases.temporal)
 
 
-def named_by(reader: Vlm, frames: np.ndarray, kind: str) -> Phrases | None:
-    """None: the first answer is not usable."""
-    seen = vlm.see(reader, concept_conversation(kind), vlm.picture(reader, frames, kind, FPS))
+def answered_phrases(reader: Vlm, frames: np.ndarray, kind: str) -> Phrases | None:
+    """The phrases that the model names; None: its first answer is not usable."""
+    inputs = vlm.see(reader, concept_conversation(kind), vlm.picture(reader, frames, kind, FPS))
     try:
-        return parse_phrases(vlm.answer(reader, seen), kind)
+        return parse_phrases(vlm.answer(reader, inputs), kind)
     except InputError:
         return None
 
@@ -176,9 +178,9 @@ def generate(
         contexts = torch.stack(prompts[first : first + batch], 1)
         numbers = range(first, first + contexts.shape[1])
         noise = torch.stack([torch.randn(shape, generator=_generator(seed, number)) for number in numbers]).to(device)
-        plain = negative[:, None].expand_as(contexts)
-        *_, latents = sample(model, noise, contexts, plain, steps, shift, guidance_scale)
-        yield from (decode_video(decoder, one) for one in latents)
+        unconditional = negative[:, None].expand_as(contexts)
+        *_, latents = sample(model, noise, contexts, unconditional, steps, shift, guidance_scale)
+        yield from (decode_video(decoder, each) for each in latents)
 
 
 def _generator(*numbers: int) -> torch.Generator:
@@ -194,15 +196,16 @@ def evaluate_transformer(
 
     frames: 1 for captions of single frames. sheet: shows the first clips under their captions.
     """
-    texts, said = [], []
+    texts, caption_words = [], []
     for number in range(count):
         rng = np.random.default_rng(HELD_OUT["transformer"] + number)
         text, words = caption(sample_scene(rng), rng, int(rng.integers(FRAMES)) if frames == 1 else None)
         texts.append(text)
-        said.append(words)
+        caption_words.append(words)
     agreed, alone, rows = defaultdict(list), defaultdict(list), []
-    for text, words, clip in zip(texts, said, generate(folder, vae, texts, frames, device, **sampling), strict=True):
-        right = agreement(words, look(clip).words)
+    clips = generate(folder, vae, texts, frames, device, **sampling)
+    for text, words, clip in zip(texts, caption_words, clips, strict=True):
+        right = agreement(words, read_clip(clip).words)
         wrong = ", ".join(attribute for attribute, agrees in right.items() if not agrees)
         rows.append((f"{text}  [not shown: {wrong}]" if wrong else text, clip))
         for attribute, agrees in right.items():
@@ -210,7 +213,7 @@ def evaluate_transformer(
             if len(words.subjects) == 1:
                 alone[attribute].append(agrees)
     if sheet:
-        contact_sheet(sheet, rows[:_SHOWN], thumb_height=96)
+        contact_sheet(sheet, rows[:_ON_SHEET], thumb_height=96)
     counts = {attribute: len(right) for attribute, right in sorted(agreed.items())}
     found = {"captions": count, "first_seed": HELD_OUT["transformer"], "frames": frames, "named": counts}
     return found | {"agreement": _shares(agreed), "alone": _shares(alone)}
