@@ -24,6 +24,7 @@ TEMPLATE = """<!doctype html>
   figure { margin: 0; }
   figcaption { font-size: .85rem; opacity: .8; }
   video, img { display: block; width: 320px; max-width: 100%; image-rendering: auto; background: #8883; }
+  .twin video, .twin img { width: 200px; }
   .source video, .source img { width: 200px; border-top: 4px solid var(--colour); }
 </style>
 <h1>Bind &amp; Compose</h1>
@@ -45,9 +46,13 @@ underlined in the colour of their source.</p>
 <figure class="source" style="--colour: {{ c.colours[name] }}">{{ media(path, name) }}
 <figcaption>{{ name }}</figcaption></figure>
 {%- endfor %}
-{%- for seed, path in c.results %}
+{%- for seed, path, twin in c.results %}
 <figure>{{ media(path, c.id) }}
 <figcaption>seed {{ seed }} · <a href="{{ path }}.sheet.jpg">contact sheet</a></figcaption></figure>
+{%- if twin %}
+<figure class="twin">{{ media(twin, c.id ~ ", no word bound") }}
+<figcaption>the same words and seed, none of them bound</figcaption></figure>
+{%- endif %}
 {%- endfor %}
 </div>
 </section>

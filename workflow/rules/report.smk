@@ -2,6 +2,7 @@ rule sheet:
     input:
         result=f"{COMPOSITION}/seed{{seed}}.{{suffix}}",
         sources=source_clips,
+        twin=twin,
     output:
         sheet=report(
             f"{COMPOSITION}/seed{{seed}}.{{suffix}}.sheet.jpg",
@@ -31,7 +32,8 @@ rule sheet:
             ),
         ),
     shell:
-        'python "$BICO_SCRIPTS"/sheet.py --result {input.result:q} --sources {input.sources:q} --output {output.sheet:q}'
+        'python "$BICO_SCRIPTS"/sheet.py --result {input.result:q} --sources {input.sources:q} --twin {input.twin:q}'
+        " --output {output.sheet:q}"
         " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
 
