@@ -348,11 +348,17 @@ class Plan:
     def page_settings(self, method: str) -> dict:
         """A digest of what a method's page shows, and the part of the configuration that says so: all of it would be
         too long for a command line."""
-        names = ["concepts", "compositions", "model"]
+        names = ["concepts", "compositions", "model", "report"]
         names += [] if self.main.kind == DEFAULT else ["method"]
-        names += ["methods"] if method in self.others else ["ablations"] if method in self.ablations else []
+        names += ["methods"] if method in self.others or self.twins(method) else []
+        names += ["ablations"] if method in self.ablations else []
         config = {name: self.config[name] for name in names}
         return {"method": method, "shown": digest(self.page_content(method)), "config": config}
+
+    def phrase_files(self, method: str) -> list[str]:
+        """The concept files of those that a method trains: which words its compositions can link."""
+        rows = self.trained() if self.methods[method].training_prompts(self) else []
+        return [self.concept_file(row.id, "{concept}.json") for row in rows]
 
     def page_content(self, method: str) -> dict:
         """What a method's page shows; paths are relative to it."""

@@ -40,6 +40,7 @@ rule sheet:
 rule page:
     input:
         shown=lambda wildcards: shown(wildcards.method),
+        phrases=lambda wildcards: plan.phrase_files(wildcards.method),
     output:
         page=f"{RESULTS}/{{method}}/index.html",
     log:
@@ -56,7 +57,8 @@ rule page:
             "page", lambda wildcards: plan.page_settings(wildcards.method)
         ),
     shell:
-        'python "$BICO_SCRIPTS"/page.py --output {output.page:q} --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}'
+        'python "$BICO_SCRIPTS"/page.py --phrases {input.phrases:q} --output {output.page:q}'
+        " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
 
 rule methods:
