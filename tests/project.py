@@ -31,6 +31,7 @@ MODEL = {"height": 32, "width": 48, "frames": 9, "text_length": 64, "negative_pr
 CONFIG = {
     "model": "model.yaml",
     "prompts": {"writer": "template", "count": 3},
+    "report": {"unbound": False},
     "training": {
         "iterations": 4,
         "validations": 1,
