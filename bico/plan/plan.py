@@ -350,7 +350,7 @@ class Plan:
         too long for a command line."""
         names = ["concepts", "compositions", "model", "report"]
         names += [] if self.main.kind == DEFAULT else ["method"]
-        names += ["methods"] if method in self.others or self.twins(method) else []
+        names += ["methods"] if self.others and (method in self.others or self.twins(method)) else []
         names += ["ablations"] if method in self.ablations else []
         config = {name: self.config[name] for name in names}
         return {"method": method, "shown": digest(self.page_content(method)), "config": config}

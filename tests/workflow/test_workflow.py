@@ -619,17 +619,23 @@ def test_a_folder_of_results_may_have_spaces(twins):
     }
 
 
-def test_the_unbound_twin_has_the_same_prompt_and_noise_and_no_binder(finished, twins):
-    """Where no word is linked, it is the very same video."""
-    bound = finished / "results" / "bico" / "compositions"
-    assert (twins / "free" / "seed0.mp4").read_bytes() == (bound / "free" / "seed0.mp4").read_bytes()
-    paths = [folder / "both" / "bound.safetensors" for folder in (twins, bound)]
-    headers = [read_header(path) for path in paths]
-    assert headers[0]["tokens"] == headers[1]["tokens"]
-    assert headers[0]["binders"] == [] and not any(headers[0]["owner"])
-    without, bound = (load_bound_prompt(path).contexts for path in paths)
-    linked = [number for number, owner in enumerate(headers[1]["owner"]) if owner]
-    assert all((without[:, 0, number] != bound[:, 0, number]).any() for number in linked)
+def test_results_stand_beside_their_unbound_twins_on_sheet_and_page(project):
+    """Where no word is linked there is no twin, for it would be the very same video."""
+    wanted, made = ("--config", "report={unbound: true}"), project / "results"
+    twins = {f"compose_unbound:unbound:{name}" for name in ("both", "still")}
+    twins |= {"render:unbound:both:0:mp4", "render:unbound:still:0:png"}
+    shown = {"sheet:bico:both:0:mp4", "sheet:bico:still:0:png", "page:bico"}
+    assert planned_jobs(project, *wanted) == twins | shown
+    succeed(project, *wanted)
+    assert planned_jobs(project, *wanted) == set()
+    page = (made / "bico" / "index.html").read_text("utf-8")
+    assert "../unbound/compositions/both/seed0.mp4" in page and "../unbound/compositions/free" not in page
+
+
+def test_the_page_lists_the_words_that_can_be_linked(finished):
+    page = (finished / "results" / "bico" / "index.html").read_text("utf-8")
+    for words in ("[a red square](red)", "[a grey wall](red)", "[slides to the right](slide)"):
+        assert f"<code>{words}</code>" in page
 
 
 def test_videos_made_elsewhere_are_taken_and_shown_beside_and_what_is_not_there_is_said(project):

@@ -42,8 +42,8 @@ SMALL = {
 
 @pytest.fixture(scope="module", autouse=True)
 def sentences():
-    """A fifth of the corpus, drawn once for all trainings."""
-    drawn = list(corpus(1000))
+    """The corpus, drawn once for all trainings."""
+    drawn = list(corpus())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "corpus", lambda: drawn)
         yield
