@@ -19,9 +19,9 @@ settings.load_profile(os.environ.get("EXAMPLES", "same"))
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory) -> Path:
-    """The embedded model, built once: transformer/, vae/, text_encoder/, tokenizer/, vlm/."""
-    folder = tmp_path_factory.mktemp("weights") / "embedded"
+def tiny_model(tmp_path_factory) -> Path:
+    """The tiny model, built once: transformer/, vae/, text_encoder/, tokenizer/, vlm/."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
     subprocess.run([sys.executable, ROOT / "toyworld" / "scripts" / "build_tiny.py", folder], check=True, cwd=ROOT)
     return folder
 

@@ -1,4 +1,4 @@
-"""A small project that a test may run: two sources, three compositions, the embedded model."""
+"""A small project that a test may run: two sources, three compositions, the tiny model."""
 
 import atexit
 import json
@@ -94,8 +94,8 @@ def planned_jobs(folder: Path, *arguments: str, **environment: str) -> set[str]:
     return jobs
 
 
-def make_project(folder: Path, embedded: Path, with_weights: bool = True) -> None:
-    """Copies the workflow into `folder`, beside a small manifest and a model file of the embedded model; makes its
+def make_project(folder: Path, tiny_model: Path, with_weights: bool = True) -> None:
+    """Copies the workflow into `folder`, beside a small manifest and a model file of the tiny model; makes its
     weights' manifests, if it is to have its weights."""
     for name in ("workflow", "scripts", "bico"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -107,8 +107,8 @@ def make_project(folder: Path, embedded: Path, with_weights: bool = True) -> Non
     for i, frame in enumerate(frames):
         frame[10:30, 2 * i : 2 * i + 16] = (20, 40, 220)
     write_video(folder / "media" / "slide.mp4", frames, 15)
-    content = yaml.safe_load((ROOT / "config" / "models" / "embedded.yaml").read_text("utf-8"))
-    content["components"] = {name: {"path": str(embedded / name)} for name in content["components"]}
+    content = yaml.safe_load((ROOT / "config" / "models" / "tiny.yaml").read_text("utf-8"))
+    content["components"] = {name: {"path": str(tiny_model / name)} for name in content["components"]}
     (folder / "model.yaml").write_text(yaml.safe_dump(content | MODEL, allow_unicode=True), "utf-8")
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG), "utf-8")
     (folder / "config" / "concepts.csv").write_text(CONCEPTS, "utf-8")

@@ -24,7 +24,7 @@ from bico.runtime.runs import forget
 from bico.settings.stage import stage_settings
 from tests import ROOT
 
-D, N = 96, 4  # of the embedded transformer
+D, N = 96, 4  # of the tiny transformer
 FRAMES = 6
 
 
@@ -43,7 +43,7 @@ def settings(stage: int = 1, data: str = "frames", iterations: int = 8, method: 
 
 
 @pytest.fixture(scope="module")
-def inputs(tmp_path_factory, embedded):
+def inputs(tmp_path_factory, tiny_model):
     """Smooth latents, prompts of varied length, and the transformer's manifest."""
     folder = tmp_path_factory.mktemp("inputs")
     generator = torch.Generator().manual_seed(0)
@@ -54,7 +54,7 @@ def inputs(tmp_path_factory, embedded):
         folder / "spatial.safetensors", [torch.randn(5 + k, 64, generator=generator) for k in range(FRAMES)], "s"
     )
     save_embeds(folder / "prompts.safetensors", [torch.randn(9 - k, 64, generator=generator) for k in range(4)], "p")
-    manifest = {"path": str(embedded / "transformer"), "files": {}}
+    manifest = {"path": str(tiny_model / "transformer"), "files": {}}
     (folder / "transformer.json").write_text(json.dumps(manifest))
     return folder
 
@@ -99,13 +99,13 @@ def test_the_log_has_every_step_once_with_all_its_figures(inputs, tmp_path):
     assert [entry["step"] for entry in log if "validation" in entry] == [0, 4, 8]
 
 
-def test_the_first_loss_is_the_base_models_flow_matching_loss(inputs, embedded, tmp_path):
+def test_the_first_loss_is_the_base_models_flow_matching_loss(inputs, tiny_model, tmp_path):
     """The absorbent token starts as the padding it replaces, so step 0 is the base model; computed here anew."""
     given = settings(data="clip", iterations=1, method={"phase1_length": 0})
     _, log = run(inputs, tmp_path, given, "prompts")
     (step,) = [entry for entry in log if "loss" in entry]
     model = BlockwiseTransformer(
-        load_transformer(embedded / "transformer", Placement(torch.device("cpu"), torch.float32))
+        load_transformer(tiny_model / "transformer", Placement(torch.device("cpu"), torch.float32))
     )
     x_0 = load_file(inputs / "latents.safetensors")["clip"][None]
     tensors = load_file(inputs / "prompts.safetensors")

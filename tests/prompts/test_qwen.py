@@ -1,4 +1,4 @@
-"""The Qwen2.5-VL writer on the embedded model, random where any model will do; and on a smaller one, trained a little
+"""The Qwen2.5-VL writer on the tiny model, random where any model will do; and on a smaller one, trained a little
 where answers must be right."""
 
 import ast
@@ -86,7 +86,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny(folder):
-    """The embedded model with random weights."""
+    """The tiny model with random weights."""
     return vlm.load(folder)
 
 
@@ -157,7 +157,7 @@ def test_a_seed_builds_the_same_bytes_in_any_process_and_another_seed_other_weig
     assert differing == {"model.safetensors"}
 
 
-def test_the_embedded_model_is_small_and_its_vocabulary_is_full(tiny):
+def test_the_tiny_model_is_small_and_its_vocabulary_is_full(tiny):
     assert 1e6 < sum(weight.numel() for weight in tiny.model.parameters()) < 2e6
     assert len(tiny.tokenizer) == tiny.model.config.text_config.vocab_size
 
@@ -534,7 +534,7 @@ LOOP = "A red ball moves to the right" + " and a red ball moves to the right" * 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory):
-    """Room for 56 tokens of the embedded text encoder."""
+    """Room for 56 tokens of the tiny text encoder."""
     tokenizer = tmp_path_factory.mktemp("tokenizer")
     build_tokenizer(tokenizer, [LOOP])
     return dialogue.Room(tokenizer, 64)
@@ -802,8 +802,8 @@ def test_a_refused_answer_ends_the_script_with_its_message_and_no_file(smaller, 
     assert not (tmp_path / "x.json").exists()
 
 
-def test_weights_with_a_nan_are_refused_when_they_are_loaded(embedded, tmp_path):
-    shutil.copytree(embedded / "vlm", tmp_path / "vlm")
+def test_weights_with_a_nan_are_refused_when_they_are_loaded(tiny_model, tmp_path):
+    shutil.copytree(tiny_model / "vlm", tmp_path / "vlm")
     (path,) = (tmp_path / "vlm").glob("*.safetensors")
     weights = load_file(path)
     name = sorted(weights)[0]

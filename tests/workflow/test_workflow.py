@@ -24,10 +24,10 @@ from tests.project import clean_environment, edit, make_project, planned_jobs, p
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, embedded) -> Path:
+def finished(tmp_path_factory, tiny_model) -> Path:
     """A copy of the project with a small manifest, run to its end."""
     folder = tmp_path_factory.mktemp("project")
-    make_project(folder, embedded)
+    make_project(folder, tiny_model)
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor"]
     done = subprocess.run(command, cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -370,7 +370,7 @@ def test_a_newer_diffusers_runs_what_loads_its_models_again(project):
 
 
 def test_another_revision_of_a_component_runs_again_what_uses_it(project):
-    manifest = project / "resources" / "weights" / "manifests" / "embedded" / "vae.json"
+    manifest = project / "resources" / "weights" / "manifests" / "tiny" / "vae.json"
     edit(manifest, '"sha256": "', '"sha256": "0')
     encoding = {"encode_latents:red", "encode_latents:slide"}
     assert planned_jobs(project) == encoding | TRAINING | RED | rendered("free") | PAGE
@@ -405,7 +405,7 @@ def test_a_video_says_what_made_it(finished):
         "cpu",
         {"text_encoder": "float32"},
     )
-    manifest = finished / "resources" / "weights" / "manifests" / "embedded" / "text_encoder.json"
+    manifest = finished / "resources" / "weights" / "manifests" / "tiny" / "text_encoder.json"
     assert encoded["inputs"]["text_encoder"]["sha256"] == component_digest(manifest)
     assert bound["binders"][1]["sha256"] == file_digest(folder / "binders" / "slide" / "stage2.safetensors")
     assert bound["binders"][1]["inputs"]["latents"] == file_digest(
@@ -550,7 +550,7 @@ def test_missing_weights_stop_it_before_any_job_with_the_one_command(project):
     stopped = snakemake(project)
     said = stopped.stdout + stopped.stderr
     assert stopped.returncode != 0
-    for part in ("weights of model 'embedded' (model.yaml) are missing", "transformer: ", "vae: ", "tokenizer: "):
+    for part in ("weights of model 'tiny' (model.yaml) are missing", "transformer: ", "vae: ", "tokenizer: "):
         assert part in said
     assert "Get them with: snakemake weights --cores 1 --config model=model.yaml weights=resources/weights" in said
     assert "Execute" not in said
@@ -568,7 +568,7 @@ def test_bad_input_stops_it_before_any_job_with_all_problems(project):
 
 
 def test_a_concept_that_the_model_cannot_name_fails_with_the_raw_text_and_the_rest_goes_on(project):
-    """The embedded model's answers are noise: the language model's path runs to its honest end."""
+    """The tiny model's answers are noise: the language model's path runs to its honest end."""
     edit(project / "config" / "concepts.csv", "a red square; a grey wall", "")
     stopped = snakemake(project, "--keep-going")
     said = stopped.stdout + stopped.stderr
