@@ -22,6 +22,8 @@ from bico.runtime.files import write_json
 from bico.runtime.provenance import OF_VIDEO, ROOT, canonical, code_digest, digest, packages_of, versions
 from bico.runtime.reading import read_yaml
 from bico.settings.model_file import ModelFile, load_model
+from bico.text.grammar import link
+from bico.text.phrases import read_phrases, shares_a_word
 from bico.weights.manifests import missing_weights
 
 # What lies in the results folder besides the methods.
@@ -113,6 +115,25 @@ class Plan:
     def main(self) -> Method:
         """The configuration's own method, whose results `all` makes."""
         return next(iter(self.methods.values()))
+
+    def warnings(self) -> Iterator[str]:
+        """What may be meant otherwise: words that are linked to a concept and were never bound to it."""
+        known = {row.id: self._known_phrases(row) for row in self.trained()}
+        for row in self.tables.compositions.values():
+            for piece in row.pieces:
+                phrases = known.get(piece.concept)
+                if phrases and not shares_a_word(piece.text, phrases):
+                    where = f"{self.config['compositions']}, row {row.row}, prompt"
+                    linked, bound = link(piece.text, piece.concept), ", ".join(phrases)
+                    yield f"{where}: {linked} has no word that '{piece.concept}' is bound to: {bound}"
+
+    def _known_phrases(self, row: Concept) -> tuple[str, ...]:
+        """A concept's phrases: those of its table, or those that a model has named."""
+        if row.spatial:
+            return (*row.spatial, *row.temporal)
+        with contextlib.suppress(InputError):
+            return read_phrases(self.concept_file(row.id, "{concept}.json")).all
+        return ()
 
     def require_weights(self, *components: str) -> None:
         """Raises InputError when weights that this configuration needs are missing, with the command that gets them.

@@ -9,6 +9,7 @@ from bico import InputError
 from bico.methods.bico.binder import BinderSpec, ConceptBinder
 from bico.methods.bico.checkpoint import save_binder
 from bico.plan.plan import Plan
+from bico.text.phrases import Phrases, write_phrases
 from tests import ROOT
 from tests.project import snakemake
 
@@ -83,7 +84,7 @@ def test_a_stage_that_a_concept_does_not_have_is_refused(project):
         loaded.main.prompts_of(loaded, "red", 2)
     with pytest.raises(InputError, match="under method 'bico', concept 'old' has a finished binder and no stages"):
         loaded.main.prompts_of(loaded, "old", 1)
-    with pytest.raises(InputError, match="no method is called 'other'; there are: bico"):
+    with pytest.raises(InputError, match="no method is called 'other'; there are: bico, unbound"):
         loaded.check_target("results/other/index.html")
 
 
@@ -121,7 +122,7 @@ def test_a_refusal_is_a_message_and_nothing_else(project):
     ("target", "says"),
     [
         ("results/concepts/zoe/zoe.png", "no concept is called 'zoe'; there are: old, red"),
-        ("results/other/index.html", "no method is called 'other'; there are: bico"),
+        ("results/other/index.html", "no method is called 'other'; there are: bico, unbound"),
         ("results/bico/binders/zoe/stage1.safetensors", "no concept is called 'zoe'; there are: old, red"),
     ],
 )
@@ -154,3 +155,19 @@ def test_an_ablation_is_of_the_methods_own_kind(project):
     (project / "config" / "ablations").mkdir(exist_ok=True)
     (project / "config" / "ablations" / "mine.yaml").write_text("method: {kind: unbound}")
     assert refused(config()) == ["config/ablations: mine is of another kind than bico"]
+
+
+def test_a_link_to_a_concept_that_is_bound_to_other_words_is_warned_of_and_planned(project):
+    rows = "composition,prompt\nfilm,[A cat](red) glows beside [a dog](old).\nfine,[The SQUARE;](red) glows.\n"
+    (project / "config" / "compositions.csv").write_text(rows, "utf-8")
+    (warning,) = Plan.load(config()).warnings()
+    says = "config/compositions.csv, row 2, prompt: [A cat](red) has no word that 'red' is bound to: a red square"
+    assert warning == says
+
+
+def test_phrases_that_a_model_has_named_are_known_from_then_on(project):
+    rows = "concept,source,spatial,temporal,binder\nred,red.png,,,\nold,,,,old.safetensors\n"
+    (project / "config" / "concepts.csv").write_text(rows, "utf-8")
+    assert not list(Plan.load(config()).warnings())
+    write_phrases("results/concepts/red/red.json", Phrases(("a yellow star",)), "a model")
+    assert [warning.split("bound to: ")[1] for warning in Plan.load(config()).warnings()] == ["a yellow star"] * 2

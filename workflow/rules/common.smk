@@ -21,6 +21,10 @@ try:
 except InputError as problem:
     sys.exit(f"error: {problem}")  # a WorkflowError would name lines of this file
 
+if workflow.is_main_process:
+    for warning in plan.warnings():
+        logger.warning(f"warning: {warning}")
+
 RESULTS = plan.config["results"]
 CONCEPT = f"{RESULTS}/concepts/{{concept}}"
 BINDERS = f"{RESULTS}/{{method}}/binders/{{concept}}"
