@@ -19,9 +19,9 @@ settings.load_profile(os.environ.get("EXAMPLES", "same"))
 
 
 @pytest.fixture(scope="session")
-def embedded(tmp_path_factory) -> Path:
-    """The embedded model, built once: transformer/, vae/, text_encoder/, tokenizer/, vlm/."""
-    folder = tmp_path_factory.mktemp("weights") / "embedded"
+def tiny_model(tmp_path_factory) -> Path:
+    """The tiny model, built once: transformer/, vae/, text_encoder/, tokenizer/, vlm/."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny"
     subprocess.run([sys.executable, ROOT / "toyworld" / "scripts" / "build_tiny.py", folder], check=True, cwd=ROOT)
     return folder
 
@@ -31,9 +31,12 @@ def embedded(tmp_path_factory) -> Path:
 DEAREST = (
     "workflow/test_workflow.py",
     "prompts/test_qwen.py",
-    "corpus/test_corpus.py",
-    "toyworld/tests/test_scene_and_oracle.py",
     "methods/test_train.py",
+    "weights/test_weights.py",
+    "toyworld/tests/test_transformer.py",
+    "toyworld/tests/test_scene_and_oracle.py",
+    "toyworld/tests/test_vlm.py",
+    "corpus/test_corpus.py",
 )
 
 

@@ -13,10 +13,12 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--result", required=True, help="the rendered video or image")
     arguments.add_argument("--sources", nargs="*", default=[], help="the sources' clips, in the order of the settings")
+    arguments.add_argument("--twin", nargs="?", help="what the same prompt and seed give where no word is bound")
     arguments.add_argument("--output", required=True)
     arguments.add_argument("--settings", type=settings_argument, required=True)
     given = arguments.parse_args()
-    composition_sheet(given.output, stage_settings(SheetSettings, given.settings), given.sources, given.result)
+    settings = stage_settings(SheetSettings, given.settings)
+    composition_sheet(given.output, settings, given.sources, given.result, given.twin)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
-"""A small project that a test may run: two sources, four compositions, the embedded model."""
+"""A small project that a test may run: two sources, three compositions, the tiny model."""
 
+import atexit
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +24,6 @@ slide,media/slide.mp4,a blue square,slides to the right
 """
 COMPOSITIONS = """composition,prompt,seeds,steps,frames
 both,[A red square](red) [slides to the right](slide) in the snow.,0,2,
-template,# # in the snow. | [A red square](red) | [slides to the right](slide),0,2,
 still,[A red square](red) alone.,0,2,1
 free,Only free words.,0,2,
 """
@@ -29,6 +31,7 @@ MODEL = {"height": 32, "width": 48, "frames": 9, "text_length": 64, "negative_pr
 CONFIG = {
     "model": "model.yaml",
     "prompts": {"writer": "template", "count": 3},
+    "report": {"unbound": False},
     "training": {
         "iterations": 4,
         "validations": 1,
@@ -45,10 +48,31 @@ def clean_environment() -> dict[str, str]:
     return clean | {"PATH": f"{Path(sys.executable).parent}:{clean['PATH']}"}
 
 
+@cache
+def _forking() -> subprocess.Popen:
+    """The process that tests/forked.py describes; one for all tests."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, ROOT / "tests" / "forked.py"], env=clean_environment(), **pipes)
+    atexit.register(process.communicate)  # it ends when nobody writes to it any more
+    return process
+
+
+SNAKEMAKE = "import runpy; runpy.run_module('snakemake', run_name='__main__', alter_sys=True)"
+
+
+def python(code: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """What `python -c` does in the folder; what is large is imported once for all calls."""
+    with tempfile.TemporaryDirectory() as said:
+        output = [Path(said, name) for name in ("stdout", "stderr")]
+        call = {"code": code, "folder": str(folder), "arguments": arguments, "output": list(map(str, output))}
+        call["environment"] = clean_environment() | environment
+        print(json.dumps(call), file=_forking().stdin, flush=True)
+        status = int(_forking().stdout.readline())
+        return subprocess.CompletedProcess(arguments, status, *(path.read_text("utf-8") for path in output))
+
+
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor", *arguments]
-    options = {"env": clean_environment() | environment, "capture_output": True, "text": True, "timeout": 900}
-    return subprocess.run(command, cwd=folder, **options)
+    return python(SNAKEMAKE, folder, "--cores", "2", "--nocolor", *arguments, **environment)
 
 
 def succeed(folder: Path, *arguments: str, **environment: str) -> str:
@@ -70,9 +94,9 @@ def planned_jobs(folder: Path, *arguments: str, **environment: str) -> set[str]:
     return jobs
 
 
-def make_project(folder: Path, embedded: Path) -> None:
-    """Copies the workflow into `folder`, beside a small manifest and a model file of the embedded model; makes its
-    weights' manifests."""
+def make_project(folder: Path, tiny_model: Path, with_weights: bool = True) -> None:
+    """Copies the workflow into `folder`, beside a small manifest and a model file of the tiny model; makes its
+    weights' manifests, if it is to have its weights."""
     for name in ("workflow", "scripts", "bico"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "environment.yml", folder)
@@ -83,13 +107,18 @@ def make_project(folder: Path, embedded: Path) -> None:
     for i, frame in enumerate(frames):
         frame[10:30, 2 * i : 2 * i + 16] = (20, 40, 220)
     write_video(folder / "media" / "slide.mp4", frames, 15)
-    content = yaml.safe_load((ROOT / "config" / "models" / "embedded.yaml").read_text("utf-8"))
-    content["components"] = {name: {"path": str(embedded / name)} for name in content["components"]}
+    content = yaml.safe_load((ROOT / "config" / "models" / "tiny.yaml").read_text("utf-8"))
+    content["components"] = {name: {"path": str(tiny_model / name)} for name in content["components"]}
     (folder / "model.yaml").write_text(yaml.safe_dump(content | MODEL, allow_unicode=True), "utf-8")
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(CONFIG), "utf-8")
     (folder / "config" / "concepts.csv").write_text(CONCEPTS, "utf-8")
     (folder / "config" / "compositions.csv").write_text(COMPOSITIONS, "utf-8")
-    # All components, also those that only some tests ask for.
+    if with_weights:
+        _take_weights(folder)
+
+
+def _take_weights(folder: Path) -> None:
+    """All components, also those that only some tests ask for."""
     take = [sys.executable, "scripts/weights.py", "--model", "model.yaml"]
     environment = clean_environment() | {"PYTHONPATH": str(folder)}
     subprocess.run(take, cwd=folder, env=environment, check=True, capture_output=True)

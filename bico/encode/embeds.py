@@ -191,16 +191,16 @@ class TextEncoder:
 
 def _tries(lock) -> Iterator[bool]:
     """Tries to lock the file, again and again: whether it is ours by now. The lock dies with the process."""
-    said = False
+    announced = False
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield True
         except BlockingIOError:
             yield False
-        if not said:
+        if not announced:
             log.info("another job has the text encoder; waiting for it")
-        said = True
+        announced = True
         time.sleep(0.5)
 
 

@@ -30,10 +30,10 @@ def explain(result: str, snakemake: tuple[str, ...] = ()) -> Iterator[str]:
         yield f"{result} is not there yet."
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--dry-run", "--nocolor", *snakemake, "--", result]
     done = subprocess.run(command, capture_output=True, text=True)
-    said = done.stdout + done.stderr
+    listing = done.stdout + done.stderr
     if done.returncode:
-        raise InputError(f"{result}: Snakemake cannot plan it:\n{said.strip()}")
-    jobs = list(_jobs(said))
+        raise InputError(f"{result}: Snakemake cannot plan it:\n{listing.strip()}")
+    jobs = list(_jobs(listing))
     if not jobs:
         yield "It would not be made again: nothing that it depends on has changed."
         return
@@ -53,9 +53,9 @@ def _origin(result: str, made: dict) -> Iterator[str]:
     yield f"binders: {', '.join(names) or 'none'}; settings: {json.dumps(made['settings'], sort_keys=True)}"
 
 
-def _jobs(said: str) -> Iterator[tuple[str, list[str], str, str]]:
+def _jobs(listing: str) -> Iterator[tuple[str, list[str], str, str]]:
     """Rule, wildcard values, first output and reason of each job that a dry run lists."""
-    for block in re.split(r"\n\[.*\]\n", said)[1:]:
+    for block in re.split(r"\n\[.*\]\n", listing)[1:]:
         rule = re.match(r"(?:local)?rule (\w+):", block)
         if rule:
             wildcards = re.search(r"^ *wildcards: (.*)$", block, re.MULTILINE)

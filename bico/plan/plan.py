@@ -25,6 +25,7 @@ from bico.settings.model_file import ModelFile, load_model
 from bico.weights.manifests import missing_weights
 
 # What lies in the results folder besides the methods.
+UNBOUND = "unbound"  # the kind of method whose results are the twins of the others'
 RESERVED = ("concepts", "logs", "benchmarks")
 OF_VLM = ("dialogue", "qwen", "devices", "runs")  # the modules that only who asks a model needs
 
@@ -99,7 +100,13 @@ class Plan:
         problems += _taken(config.get("ablations"), ablations, main | others)
         if problems:
             raise InputError(*problems)
-        methods = {name: make(name, settings) for name, settings in (main | others | ablations).items()}
+        settings = main | others | ablations
+        if config["report"]["unbound"] and UNBOUND not in (each["kind"] for each in settings.values()):
+            if UNBOUND in map(str.casefold, settings):
+                said = f"the twins are the results of a method {UNBOUND}, and another has its name"
+                raise InputError(f"report.unbound: {said}")
+            settings[UNBOUND] = {"kind": UNBOUND}
+        methods = {name: make(name, each) for name, each in settings.items()}
         return cls(config, model, tables, Names("method", methods), tuple(others), tuple(ablations), runs_here)
 
     @property
@@ -232,6 +239,20 @@ class Plan:
         """Every video or image of a method."""
         return [self.result(method, row.id, seed) for row in self.made(method) for seed in row.seeds]
 
+    def twin(self, method: str, composition: str, seed: int) -> str | None:
+        """What the same prompt and seed give where no word is bound, to look at beside a result; None where nothing was
+        bound, or it is not wanted (`report.unbound`)."""
+        wanted = self.config["report"]["unbound"] and self.methods[method].binds_prompts
+        if not wanted or self.methods[method].kind == UNBOUND or not self.composition(composition).concepts:
+            return None
+        unbound = next(name for name, each in self.methods.items() if each.kind == UNBOUND)
+        return self.result(unbound, composition, seed)
+
+    def twins(self, method: str) -> list[str]:
+        """The twins of all results of a method."""
+        twins = (self.twin(method, row.id, seed) for row in self.made(method) for seed in row.seeds)
+        return [twin for twin in twins if twin]
+
     def page(self, method: str) -> str:
         return self.method_file(method, "index.html")
 
@@ -327,11 +348,17 @@ class Plan:
     def page_settings(self, method: str) -> dict:
         """A digest of what a method's page shows, and the part of the configuration that says so: all of it would be
         too long for a command line."""
-        names = ["concepts", "compositions", "model"]
+        names = ["concepts", "compositions", "model", "report"]
         names += [] if self.main.kind == DEFAULT else ["method"]
-        names += ["methods"] if method in self.others else ["ablations"] if method in self.ablations else []
+        names += ["methods"] if self.others and (method in self.others or self.twins(method)) else []
+        names += ["ablations"] if method in self.ablations else []
         config = {name: self.config[name] for name in names}
         return {"method": method, "shown": digest(self.page_content(method)), "config": config}
+
+    def phrase_files(self, method: str) -> list[str]:
+        """The concept files of those that a method trains: which words its compositions can link."""
+        rows = self.trained() if self.methods[method].training_prompts(self) else []
+        return [self.concept_file(row.id, "{concept}.json") for row in rows]
 
     def page_content(self, method: str) -> dict:
         """What a method's page shows; paths are relative to it."""
@@ -349,13 +376,19 @@ class Plan:
                     "id": row.id,
                     "pieces": [[piece.text, piece.concept, piece.scale] for piece in row.pieces],
                     "sources": [[concept, link(self.clip(concept))] for concept in self.sources(row.id)],
-                    "results": [[seed, link(self.result(method, row.id, seed))] for seed in row.seeds],
+                    "results": [
+                        [seed, *(path and link(path) for path in self._with_twin(method, row.id, seed))]
+                        for seed in row.seeds
+                    ],
                 }
                 for row, refusal in rows
                 if refusal is None
             ],
             "refused": [[row.id, refusal] for row, refusal in rows if refusal is not None],
         }
+
+    def _with_twin(self, method: str, composition: str, seed: int) -> tuple[str, str | None]:
+        return self.result(method, composition, seed), self.twin(method, composition, seed)
 
     def ablations_settings(self) -> dict:
         """The switches of each ablation, and the kinds of the concepts whose logs it has (see `ablation_logs`)."""

@@ -1,5 +1,6 @@
 """The results page: every rendered video beside its sources, one file of HTML that links to the media."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from jinja2 import Environment
 
 from bico.report.sheets import palette
 from bico.runtime.files import write_text
+from bico.text.grammar import link
 
 TEMPLATE = """<!doctype html>
 <html lang="en">
@@ -21,9 +23,11 @@ TEMPLATE = """<!doctype html>
   .prompt { font-size: 1.1rem; margin: 0 0 .75rem; }
   .prompt b { font-weight: 600; padding: 0 .15em; border-bottom: 3px solid var(--colour); }
   .row { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; }
+  code { padding: .1em .3em; background: #8882; border-radius: 4px; user-select: all; }
   figure { margin: 0; }
   figcaption { font-size: .85rem; opacity: .8; }
   video, img { display: block; width: 320px; max-width: 100%; image-rendering: auto; background: #8883; }
+  .twin video, .twin img { width: 200px; }
   .source video, .source img { width: 200px; border-top: 4px solid var(--colour); }
 </style>
 <h1>Bind &amp; Compose</h1>
@@ -45,13 +49,28 @@ underlined in the colour of their source.</p>
 <figure class="source" style="--colour: {{ c.colours[name] }}">{{ media(path, name) }}
 <figcaption>{{ name }}</figcaption></figure>
 {%- endfor %}
-{%- for seed, path in c.results %}
+{%- for seed, path, twin in c.results %}
 <figure>{{ media(path, c.id) }}
 <figcaption>seed {{ seed }} · <a href="{{ path }}.sheet.jpg">contact sheet</a></figcaption></figure>
+{%- if twin %}
+<figure class="twin">{{ media(twin, c.id ~ ", no word bound") }}
+<figcaption>the same words and seed, none of them bound</figcaption></figure>
+{%- endif %}
 {%- endfor %}
 </div>
 </section>
 {%- endfor %}
+{%- if words %}
+<section id="words">
+<h2>Words that can be linked</h2>
+<p>What each concept was bound to, ready to stand in a prompt of compositions.csv:</p>
+<ul>
+{%- for concept, links in words.items() %}
+<li>{% for link in links %}<code>{{ link }}</code> {% endfor %}</li>
+{%- endfor %}
+</ul>
+</section>
+{%- endif %}
 {%- for id, reason in refused %}
 <section id="{{ id }}">
 <h2>{{ id }}</h2>
@@ -72,8 +91,12 @@ class PageSettings:
     shown: str = ""
 
 
-def write_page(output: str | Path, content: dict) -> None:
-    """Writes the page, its content as `bico.plan.plan.Plan.page_content` gives it; a sheet lies beside its result."""
+def write_page(output: str | Path, content: dict, phrases: Mapping[str, Sequence[str]] | None = None) -> None:
+    """Writes the page, its content as `bico.plan.plan.Plan.page_content` gives it; a sheet lies beside its result.
+
+    phrases: of each concept, which words of a prompt can be linked to it.
+    """
+    words = {concept: [link(phrase, concept) for phrase in found] for concept, found in (phrases or {}).items()}
     compositions = [
         {
             **composition,
@@ -82,7 +105,7 @@ def write_page(output: str | Path, content: dict) -> None:
         for composition in content["compositions"]
     ]
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE)
-    write_text(output, template.render(content | {"compositions": compositions}))
+    write_text(output, template.render(content | {"compositions": compositions, "words": words}))
 
 
 def _linked(pieces: list) -> list[str]:

@@ -146,11 +146,13 @@ class SheetSettings:
 
 
 def composition_sheet(
-    path: str | Path, settings: SheetSettings, sources: Sequence[str | Path], result: str | Path
-) -> None:
+    path: str | Path, settings: SheetSettings, sources: Sequence[str | Path], result: str | Path,
+    twin: str | Path | None = None,
+) -> None:  # fmt: skip
     """The sources' frames above the rendered ones, under the prompt with each concept's words in its colour.
 
-    sources: the media of `settings.sources`, in their order.
+    sources: the media of `settings.sources`, in their order. twin: what the same prompt and seed give where no word is
+    bound, shown below.
     """
     concepts = dict.fromkeys(concept for _, concept in settings.pieces if concept)
     colours = {concept: palette(k) for k, concept in enumerate(concepts)}
@@ -159,7 +161,10 @@ def composition_sheet(
     rows = [
         (f"source: {concept}", cover_crop(_spread(clip), settings.height, settings.width)) for concept, clip in clips
     ]
-    contact_sheet(path, [*rows, (settings.title, _spread(result))], caption)
+    rows.append((settings.title, _spread(result)))
+    if twin:
+        rows.append(("the same words and seed, none of them bound", _spread(twin)))
+    contact_sheet(path, rows, caption)
 
 
 def _spread(clip: str | Path) -> np.ndarray:

@@ -67,7 +67,7 @@ def take_cards(count: int, device: str) -> None:
 def _wait_for(cards: list[str], count: int, locks: dict[str, str]) -> list[str]:
     """The first `count` free cards, locked. All or none are taken, by one job at a time, so no two wait for each
     other."""
-    folder, said = _folder(), False
+    folder, announced = _folder(), False
     while True:
         with open(folder / "picking", "w") as picking:
             fcntl.flock(picking, fcntl.LOCK_EX)
@@ -81,9 +81,9 @@ def _wait_for(cards: list[str], count: int, locks: dict[str, str]) -> list[str]:
                 return list(held)
             for lock in held.values():
                 os.close(lock)
-        if not said:
+        if not announced:
             print(f"waiting for {count} free of the cards {', '.join(cards)}", file=sys.stderr, flush=True)
-            said = True
+            announced = True
         time.sleep(1)
 
 

@@ -184,12 +184,17 @@ def _imports(path: Path, unused: tuple[str, ...] = ()) -> frozenset[Path]:
     """The modules of this package that a file imports, directly or through others; lazy imports count."""
     found, waiting = set(), [path]
     while waiting:
-        for node in ast.walk(_tree(waiting.pop())):
-            for module in _package_modules(node):
-                if module not in found and module.stem not in (*unused, *UNCOUNTED):
-                    found.add(module)
-                    waiting.append(module)
+        for module in _imported_modules(waiting.pop()):
+            if module not in found and module.stem not in (*unused, *UNCOUNTED):
+                found.add(module)
+                waiting.append(module)
     return frozenset(found)
+
+
+@cache
+def _imported_modules(path: Path) -> tuple[Path, ...]:
+    """The modules of this package that a file imports itself."""
+    return tuple(module for node in ast.walk(_tree(path)) for module in _package_modules(node))
 
 
 def _packages(files: set[Path]) -> set[str]:

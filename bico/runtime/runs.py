@@ -110,14 +110,14 @@ def _write(lock: IO, mark: str) -> None:
 
 def _wait_for(lock: IO, runs: Path) -> None:
     """Locks the file; the lock dies with the process."""
-    said = False
+    announced = False
     while True:
         try:
             return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not said:
+            if not announced:
                 log.info("%s: another process is at work on this; waiting for it", runs)
-            said = True
+            announced = True
             time.sleep(0.5)
 
 

@@ -34,6 +34,7 @@ INVISIBLE = re.compile(
 # No alternative can begin where another one ends, so every scan is linear. In turn: an escaped special character, a
 # special character, anything else.
 _PART = re.compile(r"\\([\[\]#|\\])|([\[\]#|])|([^\[\]#|\\]+|\\)")
+_SPECIAL = re.compile(r"[\[\]#|\\]")
 _TARGET = re.compile(r"\(([^()]*)\)")
 
 
@@ -80,6 +81,12 @@ def parse(prompt: str) -> list[Piece]:
     if not pieces:
         raise GrammarError("the prompt has no words")
     return pieces
+
+
+def link(words: str, concept: str) -> str:
+    """The link of words to a concept, as it stands in a prompt."""
+    escaped = _SPECIAL.sub(r"\\\g<0>", words)
+    return f"[{escaped}]({concept})"
 
 
 def _split(prompt: str) -> list[tuple[str, Piece | None]]:

@@ -20,7 +20,7 @@ COMPOSITIONS = "composition,prompt\none,A [star](star) over a [boat](boat).\n"
 
 
 def model_file() -> dict:
-    """The embedded world's model, at nine frames."""
+    """The toy world's model, at nine frames."""
     content = yaml.safe_load((ROOT / "config" / "models" / "world.yaml").read_text("utf-8"))
     folder = ROOT / "resources" / "world"
     content["components"] = {name: {"path": str(folder / name)} for name in content["components"]}

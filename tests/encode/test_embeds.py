@@ -24,11 +24,11 @@ COMPOSITIONS = [["[A red square](red) [slides](slide).", "模糊"], ["[A red squ
 
 
 @pytest.fixture
-def run(tmp_path, embedded, caplog):
+def run(tmp_path, tiny_model, caplog):
     """The folder of a run of two concepts and two compositions; its encoder, and how many prompts it was loaded for."""
     caplog.set_level(logging.INFO)
     for name in ("text_encoder", "tokenizer"):
-        (tmp_path / f"{name}.json").write_text(json.dumps({"path": str(embedded / name), "files": {}}))
+        (tmp_path / f"{name}.json").write_text(json.dumps({"path": str(tiny_model / name), "files": {}}))
     for concept, prompts in PROMPTS.items():
         write_prompts(csv(tmp_path, concept), [(f"{concept}.mp4", prompt) for prompt in prompts])
     wanted = {"prompts": [str(csv(tmp_path, concept)) for concept in PROMPTS], "compositions": COMPOSITIONS}
@@ -55,8 +55,8 @@ def loads(caplog) -> list[str]:
     return [line for line in caplog.messages if line.startswith("loading the text encoder")]
 
 
-def test_a_prompt_at_its_own_length_has_the_embeds_that_it_has_padded_and_masked(embedded):
-    encoder = load_text_encoder(embedded / "text_encoder", Placement(CPU, torch.float32))
+def test_a_prompt_at_its_own_length_has_the_embeds_that_it_has_padded_and_masked(tiny_model):
+    encoder = load_text_encoder(tiny_model / "text_encoder", Placement(CPU, torch.float32))
     for ids in ([5, 9, 300, 7, 1], [1], list(range(3, 60))):
         padded, mask = torch.zeros(1, 64, dtype=torch.long), torch.zeros(1, 64, dtype=torch.long)
         padded[0, : len(ids)], mask[0, : len(ids)] = torch.tensor(ids), 1
@@ -164,8 +164,8 @@ def test_rows_too_long_for_the_encoder_are_refused_by_number_with_what_to_do(run
     assert not loads(caplog)
 
 
-def test_weights_that_give_no_numbers_are_refused(embedded):
-    encoder = load_text_encoder(embedded / "text_encoder", Placement(CPU, torch.float32))
+def test_weights_that_give_no_numbers_are_refused(tiny_model):
+    encoder = load_text_encoder(tiny_model / "text_encoder", Placement(CPU, torch.float32))
     encoder.encoder.final_layer_norm.weight.data[0] = float("nan")
     with pytest.raises(InputError, match="not finite: its weights are damaged"):
         encode_tokens(encoder, [[5, 1]], 64, CPU)

@@ -632,7 +632,7 @@ def planned(concepts: str, frames: int = 9) -> list[str]:
     """What planning says against a table of concepts."""
     Path("concepts.csv").write_text(concepts, "utf-8")
     Path("compositions.csv").write_text("composition,prompt\n", "utf-8")
-    model = dataclasses.replace(load_model(ROOT / "config/models/embedded.yaml", "weights"), frames=frames)
+    model = dataclasses.replace(load_model(ROOT / "config/models/tiny.yaml", "weights"), frames=frames)
     try:
         manifest = load_tables("concepts.csv", "compositions.csv", model)
     except InputError as problem:

@@ -40,16 +40,16 @@ def close(found, name: str) -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("most_scores", [0, 2**27])
-def test_in_bfloat16_on_a_cpu_the_velocity_is_that_of_float32_to_its_precision(embedded, most_scores, monkeypatch):
+def test_in_bfloat16_on_a_cpu_the_velocity_is_that_of_float32_to_its_precision(tiny_model, most_scores, monkeypatch):
     """By plain products, and by diffusers' own attention where those would take too much memory."""
     monkeypatch.setattr(wan, "_MOST_SCORES", most_scores)
     torch.manual_seed(0)
-    channels = WanTransformer3DModel.load_config(embedded / "transformer", local_files_only=True)["in_channels"]
+    channels = WanTransformer3DModel.load_config(tiny_model / "transformer", local_files_only=True)["in_channels"]
     latents, timestep = torch.randn(2, channels, 3, 4, 4), torch.tensor([900.0, 300.0])
     velocities = []
     for dtype in (torch.float32, torch.bfloat16):
         loaded = BlockwiseTransformer(
-            wan.load_transformer(embedded / "transformer", Placement(torch.device("cpu"), dtype))
+            wan.load_transformer(tiny_model / "transformer", Placement(torch.device("cpu"), dtype))
         )
         contexts = torch.randn(
             loaded.blocks, 2, 7, loaded.transformer.proj_out.in_features, generator=torch.Generator().manual_seed(1)

@@ -115,7 +115,7 @@ def test_a_binder_file_is_checked_without_torch():
 
 def test_every_bad_binder_file_is_named_while_planning_with_its_row(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    model = load_model("config/models/embedded.yaml", tmp_path)
+    model = load_model("config/models/tiny.yaml", tmp_path)
     native(tmp_path / "spec.safetensors", of_spec(rank=4))
     save_file(load_file(native(tmp_path / "bare.safetensors")), tmp_path / "bare.safetensors")
     (tmp_path / "text.safetensors").write_text("no tensors")

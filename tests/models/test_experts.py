@@ -26,7 +26,7 @@ from bico.settings.model_file import load_model
 from bico.settings.stage import stage_settings
 from tests import ROOT
 
-D, N = 96, 4  # of the embedded transformer
+D, N = 96, 4  # of the tiny transformer
 CPU = Compute(device="cpu")
 TRAINING = {
     "iterations": 8, "learning_rate": 1e-3, "weight_decay": 0.0, "batch_size": 2, "validations": 1, "seed": 0,
@@ -37,12 +37,12 @@ VIDEO = {
 
 
 @pytest.fixture(scope="module")
-def experts(embedded, tmp_path_factory) -> list[Path]:
-    """The embedded transformer, and one of its shape with other weights."""
+def experts(tiny_model, tmp_path_factory) -> list[Path]:
+    """The tiny transformer, and one of its shape with other weights."""
     folder = tmp_path_factory.mktemp("experts") / "transformer_2"
     torch.manual_seed(9)
-    WanTransformer3DModel(**WanTransformer3DModel.load_config(embedded / "transformer")).save_pretrained(folder)
-    return [embedded / "transformer", folder]
+    WanTransformer3DModel(**WanTransformer3DModel.load_config(tiny_model / "transformer")).save_pretrained(folder)
+    return [tiny_model / "transformer", folder]
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +63,12 @@ def bind(data: Path, transformers: list[Path], output: Path, boundary: float | N
 
 
 @pytest.fixture(scope="module")
-def bound(data, experts, embedded, tmp_path_factory) -> Path:
+def bound(data, experts, tiny_model, tmp_path_factory) -> Path:
     """Trained on both, composed on both."""
     folder = tmp_path_factory.mktemp("bound")
     bind(data, experts, folder / "stage1.safetensors", boundary=0.875)
     prompt = ComposeSettings("[A red square](red) alone.", negative_prompt="dull", text_length=64)
-    parts = (embedded / "tokenizer", embedded / "text_encoder", experts)
+    parts = (tiny_model / "tokenizer", tiny_model / "text_encoder", experts)
     compose(prompt, [folder / "stage1.safetensors"], *parts, folder / "bound.safetensors", CPU)
     return folder / "bound.safetensors"
 
@@ -114,11 +114,11 @@ def test_a_binder_of_another_number_of_experts_is_refused_by_name(data, experts,
         load_binder(tmp_path / "one.safetensors", D, N, experts=2)
 
 
-def test_every_step_of_a_rendering_is_the_experts_whose_noise_level_it_is(bound, experts, embedded, tmp_path):
+def test_every_step_of_a_rendering_is_the_experts_whose_noise_level_it_is(bound, experts, tiny_model, tmp_path):
     """Against a loop of its own: plain transformers, each with the bound prompt of its own projection."""
     settings, prompt = RenderSettings(**VIDEO, boundary=0.875), load_bound_prompt(bound)
     models = [BlockwiseTransformer(load_transformer(folder, Placement())) for folder in experts]
-    latents = torch.randn(latent_shape(settings, embedded / "vae"), generator=torch.Generator().manual_seed(3))
+    latents = torch.randn(latent_shape(settings, tiny_model / "vae"), generator=torch.Generator().manual_seed(3))
     scheduler, asked = sampling_scheduler(settings.steps, settings.shift), []
     with torch.no_grad():
         for time in scheduler.timesteps:
@@ -127,47 +127,51 @@ def test_every_step_of_a_rendering_is_the_experts_whose_noise_level_it_is(bound,
             own = [each[k * N : (k + 1) * N] for each in (prompt.contexts, prompt.negative)]
             guided, plain = (models[k](latents, time[None], contexts) for contexts in own)
             latents = scheduler.step(plain + 4.0 * (guided - plain), time, latents, return_dict=False)[0]
-    expected = decode_video(load_vae(embedded / "vae", Placement()), latents[0])[0]
+    expected = decode_video(load_vae(tiny_model / "vae", Placement()), latents[0])[0]
     assert set(asked) == {0, 1}
-    found = rendered(bound, experts, embedded / "vae", tmp_path / "a.png", boundary=0.875)
+    found = rendered(bound, experts, tiny_model / "vae", tmp_path / "a.png", boundary=0.875)
     assert np.abs(found.astype(int) - expected).max() <= 1
     made = json.loads((tmp_path / "a.json").read_text())
     assert made["inputs"]["transformer_2"]["path"] == experts[1].as_posix()
 
 
-def test_two_experts_of_the_same_weights_render_what_one_renders(data, experts, embedded, tmp_path):
-    parts = (embedded / "tokenizer", embedded / "text_encoder")
+def test_two_experts_of_the_same_weights_render_what_one_renders(data, experts, tiny_model, tmp_path):
+    parts = (tiny_model / "tokenizer", tiny_model / "text_encoder")
     for name, transformers in (("one", experts[:1]), ("two", experts[:1] * 2)):
         prompt = ComposeSettings("Only free words.", negative_prompt="", text_length=64)
         compose(prompt, [], *parts, transformers, tmp_path / f"{name}.safetensors", CPU)
-    one = rendered(tmp_path / "one.safetensors", experts[:1], embedded / "vae", tmp_path / "one.png")
-    two = rendered(tmp_path / "two.safetensors", experts[:1] * 2, embedded / "vae", tmp_path / "two.png", boundary=0.9)
+    one = rendered(tmp_path / "one.safetensors", experts[:1], tiny_model / "vae", tmp_path / "one.png")
+    two = rendered(
+        tmp_path / "two.safetensors", experts[:1] * 2, tiny_model / "vae", tmp_path / "two.png", boundary=0.9
+    )
     assert np.array_equal(one, two)
 
 
-def test_a_boundary_without_a_second_expert_or_the_other_way_round_is_refused(bound, experts, data, embedded, tmp_path):
+def test_a_boundary_without_a_second_expert_or_the_other_way_round_is_refused(
+    bound, experts, data, tiny_model, tmp_path
+):
     for transformers, boundary in ((experts, None), (experts[:1], 0.5)):
         with pytest.raises(InputError, match="two experts have one, one has none"):
-            rendered(bound, transformers, embedded / "vae", tmp_path / "a.png", boundary=boundary)
+            rendered(bound, transformers, tiny_model / "vae", tmp_path / "a.png", boundary=boundary)
         with pytest.raises(InputError, match="two experts have one, one has none"):
             bind(data, transformers, tmp_path / "a.safetensors", boundary)
 
 
-def model_file(folder: Path, embedded: Path, experts: list[Path], **change) -> Path:
-    content = yaml.safe_load((ROOT / "config" / "models" / "embedded.yaml").read_text("utf-8"))
-    content["components"] = {name: {"path": str(embedded / name)} for name in content["components"]}
+def model_file(folder: Path, tiny_model: Path, experts: list[Path], **change) -> Path:
+    content = yaml.safe_load((ROOT / "config" / "models" / "tiny.yaml").read_text("utf-8"))
+    content["components"] = {name: {"path": str(tiny_model / name)} for name in content["components"]}
     content["components"]["transformer_2"] = {"path": str(experts[1])}
     path = folder / "model.yaml"
     path.write_text(yaml.safe_dump({**content, "boundary": 0.875} | change, allow_unicode=True), "utf-8")
     return path
 
 
-def test_one_model_file_is_all_that_a_model_of_two_experts_needs(embedded, experts, tmp_path, monkeypatch):
+def test_one_model_file_is_all_that_a_model_of_two_experts_needs(tiny_model, experts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("concepts.csv").write_text("concept,source,spatial,binder\nred,,,red.safetensors\n")
     Path("compositions.csv").write_text("composition,prompt\na,[A square](red) alone.\n")
     Path("red.safetensors").touch()
-    model = model_file(tmp_path, embedded, experts)
+    model = model_file(tmp_path, tiny_model, experts)
     plan = Plan.load({"model": str(model), "concepts": "concepts.csv", "compositions": "compositions.csv"})
     assert plan.model.experts == ("transformer", "transformer_2")
     assert "transformer_2" in plan.needed_components()
@@ -181,13 +185,13 @@ def test_one_model_file_is_all_that_a_model_of_two_experts_needs(embedded, exper
         ({"components": None}, "components"),
     ],
 )
-def test_a_model_file_whose_experts_do_not_fit_is_named(embedded, experts, tmp_path, change, says):
+def test_a_model_file_whose_experts_do_not_fit_is_named(tiny_model, experts, tmp_path, change, says):
     with pytest.raises(InputError, match=says):
-        load_model(model_file(tmp_path, embedded, experts, **change), tmp_path)
+        load_model(model_file(tmp_path, tiny_model, experts, **change), tmp_path)
 
 
-def test_a_second_expert_without_a_boundary_and_a_boundary_without_one_are_named(embedded, experts, tmp_path):
-    path = model_file(tmp_path, embedded, experts)
+def test_a_second_expert_without_a_boundary_and_a_boundary_without_one_are_named(tiny_model, experts, tmp_path):
+    path = model_file(tmp_path, tiny_model, experts)
     content = yaml.safe_load(path.read_text("utf-8"))
     boundary = content.pop("boundary")
     path.write_text(yaml.safe_dump(content), "utf-8")

@@ -77,8 +77,8 @@ def test_a_binder_with_a_number_that_is_none_is_neither_loaded_nor_saved(tmp_pat
         ("text_encoder", load_text_encoder, "encoder.final_layer_norm.weight"),
     ],
 )
-def test_weights_with_a_nan_are_refused_when_they_are_loaded(embedded, tmp_path, component, load, tensor):
-    shutil.copytree(embedded / component, tmp_path / component)
+def test_weights_with_a_nan_are_refused_when_they_are_loaded(tiny_model, tmp_path, component, load, tensor):
+    shutil.copytree(tiny_model / component, tmp_path / component)
     (weights,) = (tmp_path / component).glob("*.safetensors")
     spoil(weights, tensor)
     with pytest.raises(InputError, match=f"{tmp_path / component}: 1 of .* numbers of '{tensor}' are NaN"):
@@ -103,8 +103,8 @@ def test_embeds_and_bound_prompts_with_a_nan_are_neither_saved_nor_loaded(tmp_pa
         save_bound_prompt(bound, prompts, rows, owned * float("inf"), {})
 
 
-def test_a_vae_that_overflows_is_told_and_no_black_picture_comes_of_it(embedded):
-    vae = load_vae(embedded / "vae", Placement(CPU, F32))
+def test_a_vae_that_overflows_is_told_and_no_black_picture_comes_of_it(tiny_model):
+    vae = load_vae(tiny_model / "vae", Placement(CPU, F32))
     channels = vae.config.z_dim
     vae.post_quant_conv.bias.data.fill_(float("inf"))
     with pytest.raises(InputError, match=r"the VAE: .* numbers of 'pixels' are NaN or infinite"):

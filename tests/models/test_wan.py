@@ -18,10 +18,10 @@ LOADS = {
 
 
 @pytest.mark.parametrize("component", LOADS)
-def test_a_pickle_is_never_opened_even_where_there_is_nothing_else(component, embedded, tmp_path, monkeypatch):
+def test_a_pickle_is_never_opened_even_where_there_is_nothing_else(component, tiny_model, tmp_path, monkeypatch):
     load, name = LOADS[component]
     folder = tmp_path / component
-    shutil.copytree(embedded / component, folder)
+    shutil.copytree(tiny_model / component, folder)
     pickle = folder / f"{'pytorch_model' if name == 'model' else name}.bin"
     torch.save(load_file(folder / f"{name}.safetensors"), pickle)
     (folder / f"{name}.safetensors").unlink()

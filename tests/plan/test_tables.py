@@ -21,10 +21,10 @@ GOOD_COMPOSITIONS = "composition,prompt\nboth,[A dog](akita) [plays](gaming).\n"
 
 
 @pytest.fixture
-def model(embedded):
-    found = load_model(ROOT / "config" / "models" / "embedded.yaml", "weights")
+def model(tiny_model):
+    found = load_model(ROOT / "config" / "models" / "tiny.yaml", "weights")
     components = {
-        name: dataclasses.replace(component, folder=embedded / name) for name, component in found.components.items()
+        name: dataclasses.replace(component, folder=tiny_model / name) for name, component in found.components.items()
     }
     return dataclasses.replace(found, components=components)
 

@@ -28,8 +28,8 @@ def bound(tmp_path):
     return path
 
 
-def rendered(bound, embedded, output, **settings) -> np.ndarray:
-    folders = ([embedded / "transformer"], embedded / "vae")
+def rendered(bound, tiny_model, output, **settings) -> np.ndarray:
+    folders = ([tiny_model / "transformer"], tiny_model / "vae")
     made = output.with_name(f"{output.name}.json")
     render(RenderSettings(**SETTINGS | settings), bound, *folders, output, made, Compute(device="cpu"))
     return read_frames(output)
@@ -42,57 +42,57 @@ def test_a_bound_prompt_comes_back_with_its_owned_tokens_alone_different_between
     assert differ.nonzero().flatten().tolist() == [1, 4]
 
 
-def test_another_file_is_no_bound_prompt(bound, embedded, tmp_path):
-    other = embedded / "vae" / "diffusion_pytorch_model.safetensors"
-    for path in (other, embedded / "vae" / "config.json", tmp_path / "none.safetensors"):
+def test_another_file_is_no_bound_prompt(bound, tiny_model, tmp_path):
+    other = tiny_model / "vae" / "diffusion_pytorch_model.safetensors"
+    for path in (other, tiny_model / "vae" / "config.json", tmp_path / "none.safetensors"):
         with pytest.raises(InputError, match=f"{path.name}: not a bound prompt"):
-            rendered(path, embedded, tmp_path / "a.png")
+            rendered(path, tiny_model, tmp_path / "a.png")
     with pytest.raises(InputError, match="no such manifest of weights"):
         settings, outputs = RenderSettings(**SETTINGS), (tmp_path / "a.png", tmp_path / "a.json")
         render(settings, bound, ["a.json"], "b.json", *outputs, Compute(device="cpu"))
 
 
-def test_a_seed_means_the_same_picture_and_another_seed_another(bound, embedded, tmp_path):
-    first = rendered(bound, embedded, tmp_path / "a.png", frames=1)
+def test_a_seed_means_the_same_picture_and_another_seed_another(bound, tiny_model, tmp_path):
+    first = rendered(bound, tiny_model, tmp_path / "a.png", frames=1)
     assert first.shape == (1, 32, 48, 3)
-    assert np.array_equal(first, rendered(bound, embedded, tmp_path / "b.png", frames=1))
-    assert not np.array_equal(first, rendered(bound, embedded, tmp_path / "c.png", frames=1, seed=4))
+    assert np.array_equal(first, rendered(bound, tiny_model, tmp_path / "b.png", frames=1))
+    assert not np.array_equal(first, rendered(bound, tiny_model, tmp_path / "c.png", frames=1, seed=4))
 
 
-def test_tiles_change_pixels_a_little(bound, embedded, tmp_path):
+def test_tiles_change_pixels_a_little(bound, tiny_model, tmp_path):
     """On a picture that is larger than one tile; smaller ones are the same to the bit."""
     small, large = {"frames": 1}, {"frames": 1, "height": 320, "width": 320, "steps": 1}
     for name, size in (("small", small), ("large", large)):
-        plain = rendered(bound, embedded, tmp_path / f"{name}.png", **size).astype(int)
-        tiled = rendered(bound, embedded, tmp_path / f"{name}_tiled.png", **size, vae_tiling=True).astype(int)
+        plain = rendered(bound, tiny_model, tmp_path / f"{name}.png", **size).astype(int)
+        tiled = rendered(bound, tiny_model, tmp_path / f"{name}_tiled.png", **size, vae_tiling=True).astype(int)
         assert (plain != tiled).any() == (name == "large")
         assert np.abs(plain - tiled).mean() < 0.1 * plain.std()
 
 
-def test_a_video_has_its_frames_and_leaves_nothing_beside_it(bound, embedded, tmp_path):
-    assert rendered(bound, embedded, tmp_path / "out" / "a.mp4").shape == (5, 32, 48, 3)
+def test_a_video_has_its_frames_and_leaves_nothing_beside_it(bound, tiny_model, tmp_path):
+    assert rendered(bound, tiny_model, tmp_path / "out" / "a.mp4").shape == (5, 32, 48, 3)
     forget(tmp_path)
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*") if path.is_file()}
     assert found == {"a.mp4", "a.mp4.json", ".runs/a.mp4/lock"}
 
 
 def test_a_decoding_that_fails_keeps_the_latents_and_the_next_call_does_not_sample_again(
-    bound, embedded, tmp_path, monkeypatch
+    bound, tiny_model, tmp_path, monkeypatch
 ):
     def fail(*_arguments):
         raise MemoryError
 
     with monkeypatch.context() as patch, pytest.raises(MemoryError):
         patch.setattr("bico.render.render.decode_video", fail)
-        rendered(bound, embedded, tmp_path / "a.png", frames=1)
+        rendered(bound, tiny_model, tmp_path / "a.png", frames=1)
     monkeypatch.setattr("bico.render.render._denoise", fail)
-    resumed = rendered(bound, embedded, tmp_path / "a.png", frames=1)
+    resumed = rendered(bound, tiny_model, tmp_path / "a.png", frames=1)
     monkeypatch.undo()
-    assert np.array_equal(resumed, rendered(bound, embedded, tmp_path / "b.png", frames=1))
+    assert np.array_equal(resumed, rendered(bound, tiny_model, tmp_path / "b.png", frames=1))
 
 
-def test_a_rendering_that_is_told_to_stop_goes_on_where_it_was_to_the_same_picture(bound, embedded, tmp_path):
-    whole, asked = rendered(bound, embedded, tmp_path / "whole.png", frames=1, steps=6), []
+def test_a_rendering_that_is_told_to_stop_goes_on_where_it_was_to_the_same_picture(bound, tiny_model, tmp_path):
+    whole, asked = rendered(bound, tiny_model, tmp_path / "whole.png", frames=1, steps=6), []
 
     def stop_at_the_second_step(*call):
         asked.append(call)
@@ -104,9 +104,9 @@ def test_a_rendering_that_is_told_to_stop_goes_on_where_it_was_to_the_same_pictu
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BlockwiseTransformer, "forward", stop_at_the_second_step)
         with pytest.raises(Stopped):
-            rendered(bound, embedded, tmp_path / "a.png", frames=1, steps=6)
+            rendered(bound, tiny_model, tmp_path / "a.png", frames=1, steps=6)
         assert not (tmp_path / "a.png").exists()
-        assert np.array_equal(whole, rendered(bound, embedded, tmp_path / "a.png", frames=1, steps=6))
+        assert np.array_equal(whole, rendered(bound, tiny_model, tmp_path / "a.png", frames=1, steps=6))
     assert len(asked) == 2 * 6
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bico.report.sheets import _font, _text, _wrapped, contact_sheet, palette
+from bico.media.video import write_image
+from bico.report.sheets import SheetSettings, _font, _text, _wrapped, composition_sheet, contact_sheet, palette
 
 MARGIN, GAP = 28, 6
 
@@ -114,3 +115,17 @@ def test_tiny_frames_are_enlarged_with_their_pixels_as_squares(tmp_path):
 
 def test_a_sheet_needs_no_caption_and_no_rows(tmp_path):
     assert sheet_of(tmp_path, [], caption="only words").shape[1] == 900 + 2 * MARGIN
+
+
+def test_the_twin_stands_below_the_result_and_says_what_it_is(tmp_path):
+    settings = SheetSettings("a, seed 0", (("A star", "star"), ("glows.", None)), ("star",), 32, 48)
+    for name, value in (("star", 40), ("result", 120), ("twin", 200)):
+        write_image(tmp_path / f"{name}.png", np.full((32, 48, 3), value, np.uint8))
+    files = ([tmp_path / "star.png"], tmp_path / "result.png")
+    composition_sheet(tmp_path / "without.jpg", settings, *files)
+    composition_sheet(tmp_path / "with.jpg", settings, *files, tmp_path / "twin.png")
+    without, whole = (np.asarray(Image.open(tmp_path / f"{name}.jpg")) for name in ("without", "with"))
+    assert len(whole) > len(without) and np.array_equal(whole[: len(without) - 30], without[:-30])
+    column = whole[:, 100].mean(-1)
+    rows = [np.flatnonzero(abs(column - value) < 3) for value in (40, 120, 200)]
+    assert all(len(row) > 100 for row in rows) and rows[0].max() < rows[1].min() < rows[1].max() < rows[2].min()

@@ -30,18 +30,12 @@ def setting_rows(schema: dict, prefix: str = "") -> list[str]:
         if "properties" in field:
             rows += [f"| **`{prefix}{name}`** | | {field['description']} |", *setting_rows(field, f"{prefix}{name}.")]
             continue
-        default = (
-            f"`{field['default']}`"
-            if "default" in field
-            else ""
-            if name in schema.get("required", ())
-            else "the preset's"
-        )
-        rows.append(
-            f"| `{prefix}{name}` | {default.replace('False', 'false')} | {field['description']} |".replace(
-                "|  |", "| |"
-            )
-        )
+        default = "" if name in schema.get("required", ()) else "the preset's"
+        if "default" in field:
+            value = field["default"]
+            default = f"`{str(value).lower() if isinstance(value, bool) else value}`"
+        row = f"| `{prefix}{name}` | {default} | {field['description']} |"
+        rows.append(row.replace("|  |", "| |"))
     return rows
 
 

@@ -59,14 +59,14 @@ def installed(tmp_path_factory) -> Path:
     return folder / "venv" / "bin" / "python"
 
 
-def test_ten_lines_compose_and_render_with_the_installed_wheel_alone(installed, embedded, tmp_path):
+def test_ten_lines_compose_and_render_with_the_installed_wheel_alone(installed, tiny_model, tmp_path):
     from bico.methods.bico.binder import BinderSpec
     from bico.methods.bico.checkpoint import save_binder
     from tests.methods.test_binder import trained
 
     save_binder(tmp_path / "rex.safetensors", trained(BinderSpec(96, 4)), {"concept": "rex"})
     environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    command = [installed, "-c", SCRIPT, embedded, "rex.safetensors"]
+    command = [installed, "-c", SCRIPT, tiny_model, "rex.safetensors"]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert read_frames(tmp_path / "dog.mp4").shape == (5, 32, 48, 3)

@@ -73,7 +73,7 @@ def test_every_switch_of_the_method_is_documented_in_the_schema():
     assert all(switch["description"] for switch in switches.values())
 
 
-@pytest.mark.parametrize("name", ["world", "embedded", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"])
+@pytest.mark.parametrize("name", ["world", "tiny", "wan2.1-t2v-1.3b", "wan2.1-t2v-14b"])
 def test_the_shipped_model_files_are_valid(name):
     model = load_model(ROOT / "config" / "models" / f"{name}.yaml", "weights")
     assert model.name == name
@@ -99,7 +99,7 @@ def test_wan_is_pinned_and_sampled_as_published():
     ],
 )
 def test_a_bad_model_file_is_named_with_its_field(tmp_path, change, says):
-    content = yaml.safe_load((ROOT / "config" / "models" / "embedded.yaml").read_text("utf-8"))
+    content = yaml.safe_load((ROOT / "config" / "models" / "tiny.yaml").read_text("utf-8"))
     path = tmp_path / "model.yaml"
     path.write_text(yaml.safe_dump(content | change), "utf-8")
     with pytest.raises(InputError, match=r"model\.yaml") as error:
@@ -112,14 +112,14 @@ def test_a_model_whose_weights_are_missing_has_no_sizes_to_check():
     assert list(size_problems(model, 80)) == []
 
 
-def test_a_vae_config_without_scale_factors_as_wan2_1_was_published_is_understood(embedded, tmp_path):
+def test_a_vae_config_without_scale_factors_as_wan2_1_was_published_is_understood(tiny_model, tmp_path):
     for component in ("vae", "transformer"):
         (tmp_path / component).mkdir()
-        content = json.loads((embedded / component / "config.json").read_text())
+        content = json.loads((tiny_model / component / "config.json").read_text())
         published = {name: value for name, value in content.items() if not name.startswith("scale_factor")}
         assert component != "vae" or len(published) < len(content)
         (tmp_path / component / "config.json").write_text(json.dumps(published))
-    found = load_model(ROOT / "config" / "models" / "embedded.yaml", "weights")
+    found = load_model(ROOT / "config" / "models" / "tiny.yaml", "weights")
     components = {name: dataclasses.replace(c, folder=tmp_path / name) for name, c in found.components.items()}
     model = dataclasses.replace(found, components=components)
     assert list(size_problems(model, 81)) == []

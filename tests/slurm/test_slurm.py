@@ -49,14 +49,14 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory, embedded) -> Path:
+def small(tmp_path_factory, tiny_model) -> Path:
     """The small project with two compositions, and enough training to be interrupted."""
     folder = tmp_path_factory.mktemp("slurm") / "project"
     folder.mkdir()
-    make_project(folder, embedded)
+    make_project(folder, tiny_model)
     config = CONFIG | {"training": CONFIG["training"] | {"iterations": 600}, "compute": {"checkpoint_minutes": 0.01}}
     (folder / "config" / "config.yaml").write_text(yaml.safe_dump(config), "utf-8")
-    rows = [row for row in COMPOSITIONS.splitlines(keepends=True) if not row.startswith(("template", "free"))]
+    rows = [row for row in COMPOSITIONS.splitlines(keepends=True) if not row.startswith("free")]
     (folder / "config" / "compositions.csv").write_text("".join(rows), "utf-8")
     return folder
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bico.text.grammar import LONGEST, GrammarError, Piece, bad_id, parse
+from bico.text.grammar import LONGEST, GrammarError, Piece, bad_id, link, parse
 
 WORD = st.text("abcäßéñ柴犬🎮.,!'", min_size=1, max_size=6)
 TEXT = st.lists(WORD, min_size=1, max_size=3).map(" ".join)
@@ -137,3 +137,8 @@ def test_an_id_that_cannot_name_files_everywhere_is_refused(name, says):
 
 def test_an_id_may_be_long_and_begin_with_a_digit():
     assert bad_id("x" * 100) is bad_id("1-a_B") is bad_id("console") is None
+
+
+@pytest.mark.parametrize("words", ["a red ball", "a [red] ball", "no. 5 # | of \\ these"])
+def test_a_link_that_is_written_for_words_parses_to_these_words(words):
+    assert parse(link(words, "ball")) == [Piece(words, "ball")]

@@ -7,12 +7,12 @@ from bico.text.tokens import PromptTokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer(embedded):
-    return PromptTokenizer(embedded / "tokenizer")
+def tokenizer(tiny_model):
+    return PromptTokenizer(tiny_model / "tokenizer")
 
 
-def test_a_plain_text_has_the_ids_that_transformers_gives_it(tokenizer, embedded):
-    reference = AutoTokenizer.from_pretrained(embedded / "tokenizer", local_files_only=True)
+def test_a_plain_text_has_the_ids_that_transformers_gives_it(tokenizer, tiny_model):
+    reference = AutoTokenizer.from_pretrained(tiny_model / "tokenizer", local_files_only=True)
     for text in ("A happy Akita dog, in a kitchen.", "柴犬 rôle naïve Ünïcödé 🎮", "色调艳丽，过曝", ""):
         cleaned = tokenizer.tokenise_text(text)
         assert list(cleaned.ids) == reference(text.replace("，", ",")).input_ids

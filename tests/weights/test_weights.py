@@ -29,11 +29,11 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 5
 
 
 @pytest.fixture
-def model(tmp_path, embedded, monkeypatch):
-    """The embedded model under another root, its VAE built by a command."""
+def model(tmp_path, tiny_model, monkeypatch):
+    """The tiny model under another root, its VAE built by a command."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(embedded, "source")
-    content = yaml.safe_load((ROOT / "config" / "models" / "embedded.yaml").read_text("utf-8"))
+    shutil.copytree(tiny_model, "source")
+    content = yaml.safe_load((ROOT / "config" / "models" / "tiny.yaml").read_text("utf-8"))
     content["components"] = {name: {"path": f"source/{name}"} for name in content["components"]}
     content["components"]["vae"] = {"path": "built", "build": "cp -r source/vae built"}
     (tmp_path / "model.yaml").write_text(yaml.safe_dump(content), "utf-8")
@@ -143,7 +143,7 @@ def test_another_revision_in_the_model_file_makes_the_weights_missing(tmp_path, 
     content["components"]["transformer"] = {"repo": "a/b", "revision": "0" * 40}
     (tmp_path / "model.yaml").write_text(yaml.safe_dump(content), "utf-8")
     (line,) = missing_weights(load_model("model.yaml", "weights"), ["transformer"])
-    assert line == "transformer: a/b at 00000000 is wanted, weights/manifests/embedded/transformer.json holds " + (
+    assert line == "transformer: a/b at 00000000 is wanted, weights/manifests/tiny/transformer.json holds " + (
         "the local folder source/transformer"
     )
 
@@ -398,12 +398,12 @@ def test_planning_needs_no_torch():
 
 
 @pytest.fixture
-def hub(tmp_path, embedded, monkeypatch):
-    """The hub's own client, against a stand-in for its server; the repositories are the embedded model's folders."""
+def hub(tmp_path, tiny_model, monkeypatch):
+    """The hub's own client, against a stand-in for its server; the repositories are the tiny model's folders."""
     from huggingface_hub import constants
 
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(embedded, "hub")
+    shutil.copytree(tiny_model, "hub")
     Path("hub/vlm").rename("qwen")
     Path("hub/assets").mkdir()
     Path("hub/assets/demo.mp4").write_bytes(b"large")
@@ -550,13 +550,12 @@ def test_a_file_that_was_damaged_while_it_was_copied_is_named_without_network(hu
 # --------------------------------------------------------------------------------------------- through Snakemake
 
 
-def test_snakemake_weights_looks_again_each_time(tmp_path, embedded):
-    source, folder = tmp_path / "embedded", tmp_path / "project"
-    shutil.copytree(embedded, source)
+def test_snakemake_weights_looks_again_each_time(tmp_path, tiny_model):
+    source, folder = tmp_path / "tiny", tmp_path / "project"
+    shutil.copytree(tiny_model, source)
     folder.mkdir()
-    make_project(folder, source)
-    shutil.rmtree(folder / "resources")
-    file, manifests = weights_of(source / "vae"), folder / "resources" / "weights" / "manifests" / "embedded"
+    make_project(folder, source, with_weights=False)
+    file, manifests = weights_of(source / "vae"), folder / "resources" / "weights" / "manifests" / "tiny"
     succeed(folder, "weights")
     assert manifests_in(manifests) == sorted(WITHOUT_VLM)
     assert len(planned_jobs(folder)) > 10
@@ -567,7 +566,7 @@ def test_snakemake_weights_looks_again_each_time(tmp_path, embedded):
         stopped = snakemake(folder, "weights")
         said = stopped.stdout + stopped.stderr
         assert stopped.returncode and f"{file}: " in said and "Traceback" not in said
-        assert "weights of model 'embedded' (model.yaml) are missing" in snakemake(folder, "-n").stderr
+        assert "weights of model 'tiny' (model.yaml) are missing" in snakemake(folder, "-n").stderr
     before = file_digest(kept)
     tensors = load_file(kept)
     tensors["encoder.conv_in.bias"] += 1
@@ -577,11 +576,11 @@ def test_snakemake_weights_looks_again_each_time(tmp_path, embedded):
     assert len(planned_jobs(folder)) > 10
 
 
-def test_a_run_without_the_language_models_weights_says_how_to_get_them(tmp_path, embedded):
+def test_a_run_without_the_language_models_weights_says_how_to_get_them(tmp_path, tiny_model):
     folder = tmp_path / "project"
     folder.mkdir()
-    make_project(folder, embedded)
-    manifests = folder / "resources" / "weights" / "manifests" / "embedded"
+    make_project(folder, tiny_model)
+    manifests = folder / "resources" / "weights" / "manifests" / "tiny"
     (manifests / "vlm.json").unlink()
     assert len(planned_jobs(folder)) > 10
     overlay = tmp_path / "vlm.yaml"

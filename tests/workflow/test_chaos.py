@@ -38,10 +38,10 @@ RESUMED = {
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, embedded) -> Path:
+def undisturbed(tmp_path_factory, tiny_model) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed") / "project"
     folder.mkdir()
-    make_project(folder, embedded)
+    make_project(folder, tiny_model)
     config = CONFIG | {"compute": {"device": "cpu", "checkpoint_minutes": 1e-6}}
     config["training"] = config["training"] | {"iterations": 60}
     config["prompts"] = {"writer": "vlm", "count": 30, "max_new_tokens": 12, "attempts": 0}

@@ -20,15 +20,17 @@ from bico.models.components import component_digest
 from bico.render.bound_prompt import load_bound_prompt, read_header
 from bico.runtime.provenance import file_digest
 from tests import ROOT
-from tests.project import edit, make_project, planned_jobs, snakemake, succeed
+from tests.project import clean_environment, edit, make_project, planned_jobs, python, snakemake, succeed
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, embedded) -> Path:
+def finished(tmp_path_factory, tiny_model) -> Path:
     """A copy of the project with a small manifest, run to its end."""
     folder = tmp_path_factory.mktemp("project")
-    make_project(folder, embedded)
-    succeed(folder)
+    make_project(folder, tiny_model)
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor"]
+    done = subprocess.run(command, cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
@@ -45,7 +47,7 @@ def test_a_second_call_does_nothing(project):
 
 def test_every_video_is_rendered_beside_its_sheet_and_shown_on_the_page(finished):
     results = finished / "results"
-    for name, frames in (("both/seed0.mp4", 9), ("template/seed0.mp4", 9), ("free/seed0.mp4", 9)):
+    for name, frames in (("both/seed0.mp4", 9), ("free/seed0.mp4", 9)):
         path = results / "bico" / "compositions" / name
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
@@ -59,11 +61,6 @@ def test_every_video_is_rendered_beside_its_sheet_and_shown_on_the_page(finished
     linked = set(re.findall(r'(?:src|href)="([^"]+)"', page))
     assert {"compositions/both/seed0.mp4", "../concepts/red/red.png", "../concepts/slide/slide.mp4"} <= linked
     assert all((results / "bico" / link).is_file() for link in linked)
-
-
-def test_the_two_prompt_syntaxes_render_the_same_video(finished):
-    both, template = (finished / "results" / "bico" / "compositions" / name for name in ("both", "template"))
-    assert (both / "seed0.mp4").read_bytes() == (template / "seed0.mp4").read_bytes()
 
 
 def test_a_bound_prompt_says_which_words_belong_to_whom(finished):
@@ -111,7 +108,7 @@ def trained(*stages: str) -> set[str]:
     return jobs | {f"plot_training:bico:{stage[:-1]}:{stage[-1]}" for stage in stages}
 
 
-RED = composed("both", "template", "still")
+RED = composed("both", "still")
 PAGE = {"page:bico"}
 TRAINING = trained("red1", "slide1", "slide2")
 
@@ -288,38 +285,25 @@ RED_FROM_ITS_SOURCE = {"trim:red:png", "encode_latents:red"} | PROMPTS_OF_RED | 
         (replace_source_by_an_older_file, RED_FROM_ITS_SOURCE),
         (after(forget_all_that_snakemake_knows, replace_source_by_an_older_file), RED_FROM_ITS_SOURCE),
         (put_an_older_copy_of_the_prompts_back, {"encode_prompts:red:prompts"} | trained("red1") | RED),
-        (give_a_source_another_name_and_date, set()),
-        (copy_the_weights_to_another_folder, set()),
-        (say_the_same_values_otherwise, set()),
-        (forget_all_that_snakemake_knows, set()),
         (after(forget_all_that_snakemake_knows, rename_the_results), set()),
         (
             after(forget_all_that_snakemake_knows, change_config("training", learning_rate=0.002)),
             TRAINING | RED,
         ),
         (remove("compositions/both/seed0.mp4"), rendered("both")),
-        (remove("compositions"), composed("both", "template", "still", "free")),
+        (remove("compositions"), composed("both", "still", "free")),
         (remove("binders/slide/stage2.png"), {"plot_training:bico:slide:2"}),
-        (say_the_same_in_other_words, set()),
         (change_training_logic, TRAINING | RED),
         (change_checkpointing, TRAINING | RED | rendered("free")),
         (change_config("prompts", count=4), WRITTEN | trained("red1", "slide2") | RED),
         (change_config("training", learning_rate=0.002), TRAINING | RED),
         (change_config("training", iterations_images=3), trained("red1") | RED),
-        (change_config("training", iterations_frames=3), trained("slide1", "slide2") | composed("both", "template")),
-        (change_config("training", batch_size_clips=4), trained("slide2") | composed("both", "template")),
-        (change_config("method", temporal_start="copy"), trained("slide2") | composed("both", "template")),
+        (change_config("training", iterations_frames=3), trained("slide1", "slide2") | composed("both")),
+        (change_config("training", batch_size_clips=4), trained("slide2") | composed("both")),
+        (change_config("method", temporal_start="copy"), trained("slide2") | composed("both")),
         (change_config("method", absorbent="none"), TRAINING | RED),
-        (change_model("fps", 10), rendered("both", "template", "still", "free")),
+        (change_model("fps", 10), rendered("both", "still", "free")),
         (change_loss_plot, {job for job in TRAINING if job.startswith("plot")}),
-        (change_download, set()),
-        (change_comments, set()),
-        (change_wording, set()),
-        (reorder_keys, set()),
-        (touch_sources, set()),
-        (use_the_machine_otherwise, set()),
-        (change_config("compute", gpus=2), set()),
-        (change_config("compute", offload="cpu"), set()),
         (
             change_config("compute", vae_tiling=True),
             {"encode_latents:red", "encode_latents:slide"} | TRAINING | RED | rendered("free"),
@@ -329,6 +313,27 @@ RED_FROM_ITS_SOURCE = {"trim:red:png", "encode_latents:red"} | PROMPTS_OF_RED | 
 def test_a_change_runs_exactly_what_depends_on_it(project, change, jobs):
     change(project)
     assert planned_jobs(project) == (jobs and jobs | PAGE)
+
+
+WITHOUT_EFFECT = (
+    say_the_same_values_otherwise,
+    say_the_same_in_other_words,
+    give_a_source_another_name_and_date,
+    copy_the_weights_to_another_folder,
+    change_download,
+    change_comments,
+    change_wording,
+    touch_sources,
+    use_the_machine_otherwise,
+    change_config("compute", gpus=2),
+    change_config("compute", offload="cpu"),
+    reorder_keys,
+)
+
+
+def test_changes_that_no_result_depends_on_run_nothing_even_all_together(project):
+    after(*WITHOUT_EFFECT)(project)
+    assert planned_jobs(project) == set()
 
 
 def use_a_newer(package, folder):
@@ -342,7 +347,7 @@ def test_a_newer_av_runs_what_reads_clips_again_and_nothing_of_images_alone(proj
     use_a_newer("av", project)
     of_clips = {"frames:slide", "encode_latents:slide", "spatial_prompts:slide", "encode_prompts:slide:spatial_prompts"}
     sheets = {job for job in RED | rendered("free") if job.startswith("sheet")}
-    jobs = of_clips | trained("slide1", "slide2") | composed("both", "template") | sheets | PAGE
+    jobs = of_clips | trained("slide1", "slide2") | composed("both") | sheets | PAGE
     assert planned_jobs(project, PYTHONPATH=str(project)) == jobs
 
 
@@ -365,7 +370,7 @@ def test_a_newer_diffusers_runs_what_loads_its_models_again(project):
 
 
 def test_another_revision_of_a_component_runs_again_what_uses_it(project):
-    manifest = project / "resources" / "weights" / "manifests" / "embedded" / "vae.json"
+    manifest = project / "resources" / "weights" / "manifests" / "tiny" / "vae.json"
     edit(manifest, '"sha256": "', '"sha256": "0')
     encoding = {"encode_latents:red", "encode_latents:slide"}
     assert planned_jobs(project) == encoding | TRAINING | RED | rendered("free") | PAGE
@@ -400,7 +405,7 @@ def test_a_video_says_what_made_it(finished):
         "cpu",
         {"text_encoder": "float32"},
     )
-    manifest = finished / "resources" / "weights" / "manifests" / "embedded" / "text_encoder.json"
+    manifest = finished / "resources" / "weights" / "manifests" / "tiny" / "text_encoder.json"
     assert encoded["inputs"]["text_encoder"]["sha256"] == component_digest(manifest)
     assert bound["binders"][1]["sha256"] == file_digest(folder / "binders" / "slide" / "stage2.safetensors")
     assert bound["binders"][1]["inputs"]["latents"] == file_digest(
@@ -418,10 +423,9 @@ def test_a_video_says_what_made_it(finished):
 
 
 def explained(folder: Path, result: str) -> str:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
-    command = [sys.executable, "-c", "from bico.plan.explain import entry; entry()", "explain", result]
-    environment = clean | {"PYTHONPATH": str(folder)}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True).stdout
+    done = python("from bico.plan.explain import entry; entry()", folder, "explain", result)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_explain_says_in_plain_words_why_a_result_would_or_would_not_be_made_again(project):
@@ -434,9 +438,10 @@ def test_explain_says_in_plain_words_why_a_result_would_or_would_not_be_made_aga
     assert "It would be made again, by 2 jobs:" in after
     assert '- compose bico both: prompt was "[A red square](red) [slides to the right](slide) in the snow."' in after
     replace_source_by_an_older_file(project)
-    assert "- trim red png: changed: media/red.png" in explained(project, result)
     change_training_logic(project)
-    assert "- bind_stage1 bico slide: its code changed" in explained(project, result)
+    after = explained(project, result)
+    assert "- trim red png: changed: media/red.png" in after
+    assert "- bind_stage1 bico slide: its code changed" in after
     assert "is not there yet" in explained(project, "results/bico/binders/red/released.safetensors")
 
 
@@ -448,19 +453,24 @@ def test_swapping_the_values_of_two_settings_is_seen(project):
     assert "bind_stage1:bico:red" in planned_jobs(project)
 
 
-def test_released_binders_compose_beside_native_ones_and_native_ones_export(project):
+def test_an_exported_binder_composes_beside_a_native_one_in_the_other_syntax_to_the_very_same_video(project):
     succeed(project, "results/bico/binders/red/released.safetensors")
     shutil.copy(project / "results" / "bico" / "binders" / "red" / "released.safetensors", project / "old.safetensors")
     header = "concept,source,spatial,temporal"
     edit(project / "config" / "concepts.csv", f"{header}\n", f"{header},binder\nold,,,,old.safetensors\n")
-    row = "mixed,[A red square](old) [slides to the right](slide) in the snow.,0,2,"
+    row = "mixed,# # in the snow. | [A red square](old) | [slides to the right](slide),0,2,"
     edit(project / "config" / "compositions.csv", "free,Only", f"{row}\nfree,Only")
     succeed(project)
     mixed, both = (project / "results" / "bico" / "compositions" / name / "seed0.mp4" for name in ("mixed", "both"))
     assert mixed.read_bytes() == both.read_bytes()
 
 
+def trained_as(method: str, *stages: str) -> set[str]:
+    return {job.replace("bico", method) for job in trained(*stages)}
+
+
 def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(project):
+    """The one that differs in nothing is planned, and then begins with the binders that the method has trained."""
     folder = project / "config" / "ablations"
     folder.mkdir()
     (folder / "global_only.yaml").write_text("method: {per_block: false, temporal_stage: false}\n")
@@ -469,9 +479,11 @@ def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(projec
         "composition,prompt,steps,frames\nstill,[A red square](red) alone.,2,1\n"
     )
     few = ("ablations", "--config", "compositions=config/few.csv")
-    jobs = {job for job in planned_jobs(project, *few) if "global_only" in job}
-    of_both_images_and_clips = {job.replace("bico", "global_only") for job in trained("red1", "slide1")}
-    assert of_both_images_and_clips == {job for job in jobs if job.startswith(("bind", "plot"))}
+    jobs = {job for job in planned_jobs(project, *few) if job.startswith(("bind", "plot"))}
+    assert jobs == trained_as("global_only", "red1", "slide1") | trained_as("full", "red1", "slide1", "slide2")
+    for folder in ("results", "results/.records"):
+        shutil.copytree(project / folder / "bico", project / folder / "full")
+    assert "bind_stage1:full:red" not in planned_jobs(project, *few)
     succeed(project, *few)
     table = (project / "results" / "ablations.md").read_text().splitlines()
     assert table[2].startswith("| full | nothing | ")
@@ -482,12 +494,6 @@ def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(projec
         page = project / "results" / name / "index.html"
         assert all((page.parent / link).is_file() for link in re.findall(r'(?:src|href)="([^"]+)"', page.read_text()))
     assert planned_jobs(project) == set()
-
-
-def test_a_folder_of_results_may_have_spaces(project):
-    content = yaml.safe_load((project / "config" / "config.yaml").read_text())
-    (project / "config" / "config.yaml").write_text(yaml.safe_dump(content | {"results": "my results"}))
-    succeed(project, "my results/bico/compositions/free/seed0.mp4.sheet.jpg")
 
 
 @pytest.fixture
@@ -505,15 +511,20 @@ def test_it_runs_in_another_working_directory(project, elsewhere):
     assert (elsewhere / "results" / "concepts" / "red" / "red.png").is_file()
 
 
-def test_another_workflow_uses_it_as_a_module(project, elsewhere):
+def test_another_workflow_uses_it_as_a_module_and_renders(project, elsewhere):
+    shutil.move(project / "results", elsewhere / "results")
+    video = elsewhere / "results" / "bico" / "compositions" / "free" / "seed0.mp4"
+    before = video.read_bytes()
+    shutil.rmtree(video.parent)
     (elsewhere / "Snakefile").write_text(
         'configfile: "config/config.yaml"\n'
         f'module bico:\n    snakefile: "{project}/workflow/Snakefile"\n    config: config\n'
         "use rule * from bico as bico_*\n"
-        'rule mine:\n    default_target: True\n    input: "results/concepts/red/red.png"\n'
+        'rule mine:\n    default_target: True\n    input: "results/bico/compositions/free/seed0.mp4"\n'
     )
+    assert planned_jobs(elsewhere) == {"bico_compose:bico:free", "bico_render:bico:free:0:mp4", "mine"}
     succeed(elsewhere)
-    assert (elsewhere / "results" / "concepts" / "red" / "red.png").is_file()
+    assert video.read_bytes() == before
 
 
 def test_results_copied_into_a_fresh_checkout_are_not_made_again(project, tmp_path):
@@ -539,7 +550,7 @@ def test_missing_weights_stop_it_before_any_job_with_the_one_command(project):
     stopped = snakemake(project)
     said = stopped.stdout + stopped.stderr
     assert stopped.returncode != 0
-    for part in ("weights of model 'embedded' (model.yaml) are missing", "transformer: ", "vae: ", "tokenizer: "):
+    for part in ("weights of model 'tiny' (model.yaml) are missing", "transformer: ", "vae: ", "tokenizer: "):
         assert part in said
     assert "Get them with: snakemake weights --cores 1 --config model=model.yaml weights=resources/weights" in said
     assert "Execute" not in said
@@ -557,7 +568,7 @@ def test_bad_input_stops_it_before_any_job_with_all_problems(project):
 
 
 def test_a_concept_that_the_model_cannot_name_fails_with_the_raw_text_and_the_rest_goes_on(project):
-    """The embedded model's answers are noise: the language model's path runs to its honest end."""
+    """The tiny model's answers are noise: the language model's path runs to its honest end."""
     edit(project / "config" / "concepts.csv", "a red square; a grey wall", "")
     stopped = snakemake(project, "--keep-going")
     said = stopped.stdout + stopped.stderr
@@ -585,17 +596,46 @@ def test_the_reports_of_prompts_give_the_share_that_kept_the_key_phrases(finishe
     assert (report["count"], report["share_kept"]) == (9, 1.0)
 
 
-def test_the_unbound_twin_has_the_same_prompt_and_noise_and_no_binder(project):
-    """Where no word is linked, it is the very same video."""
+@pytest.fixture(scope="module")
+def twins(finished, tmp_path_factory) -> Path:
+    """The compositions of the unbound twin, made from the finished run's concepts into a folder of results with a space
+    in its name."""
+    project = tmp_path_factory.mktemp("twins") / "project"
+    shutil.copytree(finished, project)
     (project / "config" / "methods").mkdir()
     shutil.copy(ROOT / "config" / "methods" / "unbound.yaml", project / "config" / "methods")
-    twins, bound = (project / "results" / method / "compositions" for method in ("unbound", "bico"))
-    succeed(project, *(f"results/unbound/compositions/{name}/seed0.mp4" for name in ("free", "both")))
-    assert (twins / "free" / "seed0.mp4").read_bytes() == (bound / "free" / "seed0.mp4").read_bytes()
-    assert (twins / "both" / "seed0.mp4").read_bytes() != (bound / "both" / "seed0.mp4").read_bytes()
-    headers = [read_header(folder / "both" / "bound.safetensors") for folder in (twins, bound)]
-    assert headers[0]["tokens"] == headers[1]["tokens"]
-    assert headers[0]["binders"] == [] and not any(headers[0]["owner"])
+    content = yaml.safe_load((project / "config" / "config.yaml").read_text())
+    (project / "config" / "config.yaml").write_text(yaml.safe_dump(content | {"results": "my results"}))
+    made = Path("my results", "unbound", "compositions")
+    succeed(project, f"{made}/free/seed0.mp4.sheet.jpg", f"{made}/both/bound.safetensors")
+    return project / made
+
+
+def test_a_folder_of_results_may_have_spaces(twins):
+    assert {path.name for path in (twins / "free").glob("seed*")} == {
+        "seed0.mp4",
+        "seed0.mp4.json",
+        "seed0.mp4.sheet.jpg",
+    }
+
+
+def test_results_stand_beside_their_unbound_twins_on_sheet_and_page(project):
+    """Where no word is linked there is no twin, for it would be the very same video."""
+    wanted, made = ("--config", "report={unbound: true}"), project / "results"
+    twins = {f"compose_unbound:unbound:{name}" for name in ("both", "still")}
+    twins |= {"render:unbound:both:0:mp4", "render:unbound:still:0:png"}
+    shown = {"sheet:bico:both:0:mp4", "sheet:bico:still:0:png", "page:bico"}
+    assert planned_jobs(project, *wanted) == twins | shown
+    succeed(project, *wanted)
+    assert planned_jobs(project, *wanted) == set()
+    page = (made / "bico" / "index.html").read_text("utf-8")
+    assert "../unbound/compositions/both/seed0.mp4" in page and "../unbound/compositions/free" not in page
+
+
+def test_the_page_lists_the_words_that_can_be_linked(finished):
+    page = (finished / "results" / "bico" / "index.html").read_text("utf-8")
+    for words in ("[a red square](red)", "[a grey wall](red)", "[slides to the right](slide)"):
+        assert f"<code>{words}</code>" in page
 
 
 def test_videos_made_elsewhere_are_taken_and_shown_beside_and_what_is_not_there_is_said(project):

@@ -1,6 +1,6 @@
-"""python toyworld/scripts/build_tiny.py resources/weights/embedded
+"""python toyworld/scripts/build_tiny.py resources/weights/tiny
 
-Builds the embedded model: small random components of the real classes, from a seed, in seconds.
+Builds the tiny model: small random components of the real classes, from a seed, in seconds.
 """
 
 from bico.runtime.command import parser, run

@@ -32,7 +32,7 @@ def build(folder: str | Path, seed: int = 0) -> None:
     wrote there. Raises InputError for a folder that holds anything else."""
     folder = Path(folder)
     if strangers := {path.name for path in folder.glob("*")} - COMPONENTS:
-        raise InputError(f"{folder}: holds {', '.join(sorted(strangers))}; name a new folder for the embedded model")
+        raise InputError(f"{folder}: holds {', '.join(sorted(strangers))}; name a new folder for the tiny model")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
         part = Path(part)

@@ -118,6 +118,7 @@ def shown(name):
     results = plan.results(name)
     return [
         *results,
+        *plan.twins(name),
         *(f"{path}.sheet.jpg" for path in results),
         *plan.methods[name].plots(plan),
     ]
@@ -161,6 +162,12 @@ def binder(wildcards, concept):
 def linked(wildcards):
     """The concepts that a composition links, in the order of its prompt."""
     return plan.tables.compositions[wildcards.composition].concepts
+
+
+def twin(wildcards):
+    """The result that no word is bound in, of the same prompt and seed; nothing where there is none."""
+    of = (wildcards.method, wildcards.composition, int(wildcards.seed))
+    return plan.twin(*of) or []
 
 
 def source_clips(wildcards):

@@ -2,6 +2,7 @@ rule sheet:
     input:
         result=f"{COMPOSITION}/seed{{seed}}.{{suffix}}",
         sources=source_clips,
+        twin=twin,
     output:
         sheet=report(
             f"{COMPOSITION}/seed{{seed}}.{{suffix}}.sheet.jpg",
@@ -31,13 +32,15 @@ rule sheet:
             ),
         ),
     shell:
-        'python "$BICO_SCRIPTS"/sheet.py --result {input.result:q} --sources {input.sources:q} --output {output.sheet:q}'
+        'python "$BICO_SCRIPTS"/sheet.py --result {input.result:q} --sources {input.sources:q} --twin {input.twin:q}'
+        " --output {output.sheet:q}"
         " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
 
 rule page:
     input:
         shown=lambda wildcards: shown(wildcards.method),
+        phrases=lambda wildcards: plan.phrase_files(wildcards.method),
     output:
         page=f"{RESULTS}/{{method}}/index.html",
     log:
@@ -54,7 +57,8 @@ rule page:
             "page", lambda wildcards: plan.page_settings(wildcards.method)
         ),
     shell:
-        'python "$BICO_SCRIPTS"/page.py --output {output.page:q} --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}'
+        'python "$BICO_SCRIPTS"/page.py --phrases {input.phrases:q} --output {output.page:q}'
+        " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
 
 rule methods:

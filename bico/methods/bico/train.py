@@ -157,33 +157,35 @@ def train(
             expert.transformer.enable_gradient_checkpointing()
         examples = _load_examples(settings, media, embeds, model, device)
         binder = _new_binder(settings, examples, spec, start_from).to(device)
-        stage = _Stage(settings, model, examples, binder, accelerator, device)
-        first = stage.resume(run)
+        trainer = _Trainer(settings, model, examples, binder, accelerator, device)
+        first = trainer.resume(run)
 
         # -- loop
         journal = Journal(
             run / "log.jsonl" if is_main else None, keep=lambda entry: first and _finished(entry) <= first
         )
         if first == 0 or (is_main and not any("validation_base" in entry for entry in journal.entries)):
-            journal.append({"step": 0, "validation_base": stage.validation_loss(bound=False)})
+            journal.append({"step": 0, "validation_base": trainer.validation_loss(bound=False)})
         if first == 0:
-            journal.append({"step": 0, "validation": stage.validation_loss()})
+            journal.append({"step": 0, "validation": trainer.validation_loss()})
         name, quiet = f"{settings.concept} stage {settings.stage}", not accelerator.is_local_main_process
-        bar = progress(range(first, stage.steps), name, "step", initial=first, total=stage.steps, disable=quiet)
-        for step in interruptible(bar, partial(stage.checkpoint, run), compute.checkpoint_minutes, stage.any_process):
-            journal.append({"step": step, **stage.step(step)})
-            if stage.validates_after(step):
-                journal.append({"step": step + 1, "validation": stage.validation_loss()})
+        bar = progress(range(first, trainer.steps), name, "step", initial=first, total=trainer.steps, disable=quiet)
+        for step in interruptible(
+            bar, partial(trainer.checkpoint, run), compute.checkpoint_minutes, trainer.any_process
+        ):
+            journal.append({"step": step, **trainer.step(step)})
+            if trainer.validates_after(step):
+                journal.append({"step": step + 1, "validation": trainer.validation_loss()})
 
         # -- save
         if is_main:
-            stage.require_finite()
+            trainer.require_finite()
             write_text(log_file, str(journal))
             of = {"concept": settings.concept, "stage": settings.stage}
             save_binder(output, binder, {**made_from, **of, **component_ids("model", transformers)})
 
 
-class _Stage:
+class _Trainer:
     """The state of a run, and one step of it."""
 
     def __init__(self, settings: BindSettings, model, examples: Examples, binder: ConceptBinder, accelerator, device):
@@ -279,12 +281,12 @@ class _Stage:
     @torch.no_grad()
     def resume(self, run: Path) -> int:
         """Takes the last good checkpoint up if there is one; returns the next step."""
-        mine = self._state()
-        saved = load_state(run / CHECKPOINT, mine)
+        state = self._state()
+        saved = load_state(run / CHECKPOINT, state)
         if saved is None:
             return 0
         self.done = int(saved["done"])
-        for name, value in mine.items():
+        for name, value in state.items():
             value.copy_(saved[name])
         log.info("resuming at step %d", self.done)
         return self.done
