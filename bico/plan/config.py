@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bico import InputError
 from bico.methods import resolve
-from bico.runtime.reading import read_yaml
+from bico.prompts.writers import WRITERS
+from bico.runtime.reading import read_yaml, shorten
 from bico.settings.schema import SCHEMAS, checked, refuse, validator
 from bico.text.grammar import bad_id
 
@@ -20,7 +21,7 @@ def load_config(config: dict, origin: str = "the configuration") -> dict:
     Raises InputError that lists all problems.
     """
     config, problems = checked(config, SCHEMA)
-    problems += _splitting(config)
+    problems += [*_unknown_writer(config), *_splitting(config)]
     try:
         config["method"] = resolve(config["method"])
     except InputError as found:
@@ -73,6 +74,13 @@ def _in_file(path: Path, load, *arguments):
         return load(*arguments)
     except InputError as found:
         raise InputError(*(f"{path}: {problem}" for problem in found.problems)) from None
+
+
+def _unknown_writer(config: dict) -> Iterator[str]:
+    with contextlib.suppress(KeyError, TypeError):  # the schema says more
+        writer = config["prompts"]["writer"]
+        if isinstance(writer, str) and writer not in WRITERS:
+            yield f"prompts.writer: found '{shorten(writer)}', allowed: {', '.join(WRITERS)}"
 
 
 def _splitting(config: dict) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from bico.runtime.compute import Compute
 from bico.runtime.files import write_json
 from bico.runtime.provenance import file_digest, made_by
 from bico.text.phrases import Phrases, keeps_phrases, read_phrases, required_phrases
+
+if TYPE_CHECKING:
+    from bico.prompts.dialogue import Writer
 
 DEFAULTS = default_settings("prompts")
 
@@ -97,10 +101,9 @@ def _by_model(
     run: Path,
 ) -> tuple[list[str], list[str], dict]:  # fmt: skip
     from bico.prompts.dialogue import Room, Sampling, diversify, diversify_frames
-    from bico.prompts.writers import open_writer
     from bico.runtime.runs import Journal
 
-    model = open_writer(settings.writer, vlm, placed)
+    model = _open(settings.writer, vlm, placed)
     options = {
         "sampling": Sampling(settings.temperature, settings.top_k, settings.top_p, settings.max_new_tokens),
         "seed": settings.seed,
@@ -113,6 +116,16 @@ def _by_model(
         return names, *diversify_frames(model, frames, phrases, **options)
     names, frames, fps = _clip_names(settings, media), read_frames(media), probe(media).fps
     return names, *diversify(model, frames, media_kind(media), phrases, fps, count=len(names), **options)
+
+
+def _open(writer: str, folder: Path | None, placed) -> "Writer":
+    """A writer that asks a model. folder: of its component, if it has one."""
+    match writer:
+        case "vlm":
+            from bico.prompts.writers import qwen
+
+            return qwen.load(folder, placed)
+    raise ValueError(f"no writer with a model is called {writer!r}")
 
 
 def _is_frames(media) -> bool:

@@ -70,13 +70,18 @@ def load_model(path: str | Path, weights: str | Path) -> ModelFile:
     if not shipped(path).is_file():
         raise InputError(f"{path}: no such model file")
     content, problems = checked(read_yaml(shipped(path)), SCHEMA)
-    if "transformer_2" in content.get("components", ()) and "boundary" not in content:
-        problems.append("boundary: missing; it says which noise levels are transformer_2's")
-    if "boundary" in content and "transformer_2" not in content.get("components", ("transformer_2",)):
-        problems.append("boundary: of two experts, and components has no transformer_2")
     refuse(str(path), problems)
+    refuse(str(path), list(_boundary_problems(content)))
     components = {name: _component(name, made, weights) for name, made in content.pop("components").items()}
     return ModelFile(path=path, components=components, weights=weights, **content)
+
+
+def _boundary_problems(content: dict) -> Iterator[str]:
+    has_two = "transformer_2" in content["components"]
+    if has_two and "boundary" not in content:
+        yield "boundary: missing; it says which noise levels are transformer_2's"
+    if "boundary" in content and not has_two:
+        yield "boundary: of two experts, and components has no transformer_2"
 
 
 def shipped(path: Path) -> Path:

@@ -284,7 +284,8 @@ def test_equal_settings_are_the_same_whatever_way_they_are_written(one, other):
         ({"training": {"iteration": 5}}, "training: 'iteration' is unknown; did you mean 'iterations'?"),
         ({"compute": {"device": "gpu"}}, "compute.device: found 'gpu', allowed: auto, cpu, mps, cuda, cuda:1"),
         ({"compute": {"vae_tiling": "maybe"}}, "compute.vae_tiling: found 'maybe', allowed: true or false"),
-        ({"prompts": {"writer": False}}, "prompts.writer: found false, allowed: vlm, template"),
+        ({"prompts": {"writer": False}}, "prompts.writer: found false, which YAML does not read as text"),
+        ({"prompts": {"writer": "gpt"}}, "prompts.writer: found 'gpt', allowed: vlm, template"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused_with_what_is_allowed(config, says):

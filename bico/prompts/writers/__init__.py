@@ -1,19 +1,17 @@
 """Who writes the training prompts: `prompts.writer` of the configuration, by name.
 
 A writer that asks no model is a function; one that does is a `Writer` of `bico.prompts.dialogue`, which asks again,
-checks and keeps what is written, whoever the writer is. Free of torch: Snakemake plans with it.
+checks and keeps what is written, whoever the writer is; `bico.prompts.diversify` opens it. Free of torch: Snakemake
+plans with it.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bico.prompts.writers.template import template_prompts
 
 if TYPE_CHECKING:
-    from bico.models.devices import Placement
-    from bico.prompts.dialogue import Writer
     from bico.text.phrases import Phrases
 
 
@@ -32,16 +30,6 @@ class Kind:
 
 
 WRITERS = {
-    "template": Kind(prompts=template_prompts),
     "vlm": Kind(component="vlm"),
+    "template": Kind(prompts=template_prompts),
 }
-
-
-def open_writer(name: str, folder: Path, placed: "Placement") -> "Writer":
-    """The model that writes, of its component's folder. Raises InputError."""
-    match name:
-        case "vlm":
-            from bico.prompts.writers import qwen
-
-            return qwen.load(folder, placed)
-    raise ValueError(f"no writer with a model is called {name!r}")
