@@ -79,7 +79,7 @@ def durations(folder: Path) -> dict[str, float]:
 def started(folder: Path, *targets: str) -> Iterator[subprocess.Popen]:
     """The workflow at work, in a process group of its own that ends with the block; it speaks to screen.txt."""
     command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor", *targets]
-    options = {"cwd": folder, "env": clean_environment(), "start_new_session": True}
+    options = {"cwd": folder, "env": clean_environment(), "start_new_session": True, "preexec_fn": _mind_ctrl_c}
     with (folder / "screen.txt").open("w") as screen:
         workflow = subprocess.Popen(command, stdout=screen, stderr=subprocess.STDOUT, **options)
     try:
@@ -88,6 +88,11 @@ def started(folder: Path, *targets: str) -> Iterator[subprocess.Popen]:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(workflow.pid, signal.SIGKILL)
         workflow.wait()
+
+
+def _mind_ctrl_c() -> None:
+    """A shell's background jobs, as these tests may be, are born to ignore it, and so would be what they start."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def saved(stage: str, folder: Path) -> bool:
