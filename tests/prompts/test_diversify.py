@@ -465,7 +465,7 @@ def test_prompts_py_writes_one_spatial_prompt_a_frame(written):
     ("settings", "message"),
     [
         ('{"cuont": 3}', "settings: 'cuont' is unknown; did you mean 'count'?"),
-        ('{"writer": "poet"}', "writer: found 'poet', allowed: template, vlm"),
+        ('{"writer": "poet"}', "writer: found 'poet', allowed: vlm, template"),
         ("{}", "writer: 'vlm' asks a model, and none is given"),
     ],
 )
