@@ -26,9 +26,8 @@ TEMPLATE = """<!doctype html>
   code { padding: .1em .3em; background: #8882; border-radius: 4px; user-select: all; }
   figure { margin: 0; }
   figcaption { font-size: .85rem; opacity: .8; }
-  video, img { display: block; width: 320px; max-width: 100%; image-rendering: auto; background: #8883; }
-  .twin video, .twin img { width: 200px; }
-  .source video, .source img { width: 200px; border-top: 4px solid var(--colour); }
+  video, img { display: block; width: 280px; max-width: 100%; image-rendering: auto; background: #8883; }
+  .source video, .source img { width: 160px; border-top: 4px solid var(--colour); }
 </style>
 <h1>Bind &amp; Compose</h1>
 <p>{{ compositions|length }} compositions of {{ concepts }} concepts, model {{ title }}. Bound words are
