@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from bico import InputError
+
 
 class BlockwiseTransformer(nn.Module):
     """A WanTransformer3DModel whose block i attends to its own prompt.
@@ -77,13 +79,7 @@ class Experts(nn.Module):
         """e [B, L, E] to p [2, B, L, D]."""
         return torch.cat([expert.project(prompt_embeds) for expert in self.experts])
 
-    def forward(
-        self,
-        latents: torch.Tensor,
-        timestep: torch.Tensor,
-        contexts: torch.Tensor,
-        conditions: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    def forward(self, latents, timestep, contexts, conditions=None) -> torch.Tensor:
         """As a single denoiser, of contexts [2 N, B, L, D], the first expert's before the second's. Each example of the
         batch goes to the expert of its own timestep."""
         above, velocity = timestep >= 1000 * self.boundary, None
@@ -95,6 +91,12 @@ class Experts(nn.Module):
                 velocity = torch.zeros_like(latents, dtype=predicted.dtype) if velocity is None else velocity
                 velocity = velocity.index_copy(0, rows, predicted)
         return velocity
+
+
+def require_boundary(experts: int, boundary: float | None) -> None:
+    """Raises InputError unless two experts have a boundary and one has none."""
+    if (experts == 2) != (boundary is not None):
+        raise InputError(f"{experts} transformers and boundary {boundary}; two experts have one, one has none")
 
 
 def denoiser(transformers: Sequence[nn.Module], boundary: float | None) -> BlockwiseTransformer | Experts:

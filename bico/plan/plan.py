@@ -23,11 +23,11 @@ from bico.runtime.provenance import OF_VIDEO, ROOT, canonical, code_digest, dige
 from bico.runtime.reading import read_yaml
 from bico.settings.model_file import ModelFile, load_model
 from bico.text.grammar import link
-from bico.text.phrases import read_phrases, shares_a_word
+from bico.text.phrases import content_words, read_phrases
 from bico.weights.manifests import missing_weights
 
-# What lies in the results folder besides the methods.
 UNBOUND = "unbound"  # the kind of method whose results are the twins of the others'
+# What lies in the results folder besides the methods.
 RESERVED = ("concepts", "logs", "benchmarks")
 OF_VLM = ("dialogue", "qwen", "devices", "runs")  # the modules that only who asks a model needs
 
@@ -119,10 +119,11 @@ class Plan:
     def warnings(self) -> Iterator[str]:
         """What may be meant otherwise: words that are linked to a concept and were never bound to it."""
         known = {row.id: self._known_phrases(row) for row in self.trained()}
+        words = {concept: content_words(*phrases) for concept, phrases in known.items()}
         for row in self.tables.compositions.values():
             for piece in row.pieces:
                 phrases = known.get(piece.concept)
-                if phrases and not shares_a_word(piece.text, phrases):
+                if phrases and not words[piece.concept] & content_words(piece.text):
                     where = f"{self.config['compositions']}, row {row.row}, prompt"
                     linked, bound = link(piece.text, piece.concept), ", ".join(phrases)
                     yield f"{where}: {linked} has no word that '{piece.concept}' is bound to: {bound}"

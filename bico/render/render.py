@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, FlowMatchEulerDiscreteScheduler
 
-from bico import InputError
 from bico.media.video import write_image, write_video
 from bico.models.components import component_folder, component_id, component_ids, vae_factors
-from bico.models.denoiser import BlockwiseTransformer
+from bico.models.denoiser import BlockwiseTransformer, require_boundary
 from bico.models.devices import Placement, place
 from bico.models.tensors import load_state, require_finite, save_state
 from bico.models.wan import decode_video, free_memory, load_transformer, load_vae
@@ -133,8 +132,7 @@ class _Latents:
 
 def _relay(settings: RenderSettings, experts: int) -> list[int]:
     """How many steps are done when each expert has done its own: all, or those above the boundary and then all."""
-    if (experts == 2) != (settings.boundary is not None):
-        raise InputError(f"{experts} transformers and boundary {settings.boundary}; two experts have one, one has none")
+    require_boundary(experts, settings.boundary)
     if experts == 1:
         return [settings.steps]
     timesteps = sampling_scheduler(settings.steps, settings.shift).timesteps

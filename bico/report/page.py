@@ -52,7 +52,7 @@ underlined in the colour of their source.</p>
 <figure>{{ media(path, c.id) }}
 <figcaption>seed {{ seed }} · <a href="{{ path }}.sheet.jpg">contact sheet</a></figcaption></figure>
 {%- if twin %}
-<figure class="twin">{{ media(twin, c.id ~ ", no word bound") }}
+<figure>{{ media(twin, c.id ~ ", no word bound") }}
 <figcaption>the same words and seed, none of them bound</figcaption></figure>
 {%- endif %}
 {%- endfor %}

@@ -19,6 +19,7 @@ from bico.runtime.files import write_json
 KINDS = ("image", "video")
 MOST, LONGEST = 40, 200  # phrases of a kind, characters of a phrase: all of them must fit into each prompt
 A_PHRASE = f"one line with a word in it, of at most {LONGEST} characters"
+_FUNCTION_WORDS = {"a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "with", "by", "is", "are"}
 MOST_SHOWN, MOST_LINES = 2_000, 20  # characters and lines of a text in a message
 
 
@@ -146,18 +147,15 @@ def keeps_phrases(prompt: str, phrases: Sequence[str]) -> bool:
     return not missing_phrases(prompt, phrases)
 
 
-_FUNCTION_WORDS = {"a", "an", "the", "and", "or", "of", "in", "on", "at", "to", "with", "by", "is", "are"}
-
-
 def missing_phrases(prompt: str, phrases: Sequence[str]) -> list[str]:
     """The phrases whose words the prompt does not keep, in their order."""
     words = _words(prompt)
     return [phrase for phrase in phrases if not _has_run(words, _words(phrase))]
 
 
-def shares_a_word(text: str, phrases: Sequence[str]) -> bool:
-    """Whether a word of the text, articles and the like aside, is one of the phrases'."""
-    return bool({*_words(text)} & {word for phrase in phrases for word in _words(phrase)} - _FUNCTION_WORDS)
+def content_words(*texts: str) -> set[str]:
+    """The words of texts, folded for comparison, articles and the like aside."""
+    return {word for text in texts for word in _words(text)} - _FUNCTION_WORDS
 
 
 def _has_run(words: tuple[str, ...], run: tuple[str, ...]) -> bool:

@@ -52,15 +52,18 @@ def _block_binder(binder: ConceptBinder, i: int) -> nn.Module | None:
 
 
 def bind_experts(
-    prompts: torch.Tensor,
+    prompts: torch.Tensor | Sequence[torch.Tensor],
     owner: torch.Tensor,
     binders: Sequence[ConceptBinder],
     blocks: int,
     scale: torch.Tensor | None = None,
+    per_block: bool = True,
 ) -> torch.Tensor:
     """`bind` for each of X experts: prompts p [X, B, L, D] through each one's own binders, to [X N, B, L, D]."""
     of_experts = zip(*(binder.experts() for binder in binders), strict=True) if binders else [()] * len(prompts)
-    return torch.cat([bind(p, owner, own, blocks, scale) for p, own in zip(prompts, of_experts, strict=True)])
+    pairs = zip(prompts, of_experts, strict=True)
+    contexts = [bind(p, owner, own, blocks, scale, per_block) for p, own in pairs]
+    return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
 
 
 def training_prompt(

@@ -25,14 +25,14 @@ from accelerate.utils import InitProcessGroupKwargs, broadcast_object_list
 
 from bico import InputError
 from bico.methods.bico.binder import BinderSpec, ConceptBinder
-from bico.methods.bico.binding import bind, bind_experts, training_prompt
+from bico.methods.bico.binding import bind_experts, training_prompt
 from bico.methods.bico.checkpoint import load_binder, save_binder
 from bico.methods.bico.memory import require_memory, training_need
 from bico.methods.bico.noise import draw_steps, loss_weights, phase_probabilities, shift_sigma, training_sigmas
 from bico.methods.bico.optimizer import AdamW
 from bico.methods.bico.switches import Switches
 from bico.models.components import component_digest, component_folder, component_ids
-from bico.models.denoiser import BlockwiseTransformer, Experts, denoiser
+from bico.models.denoiser import BlockwiseTransformer, Experts, denoiser, require_boundary
 from bico.models.devices import place
 from bico.models.tensors import load_state, load_tensors, require_finite, save_state
 from bico.models.wan import (
@@ -305,11 +305,13 @@ class _Trainer:
 
     def _contexts(self, prompts: torch.Tensor, lengths: torch.Tensor, phase: int) -> torch.Tensor:
         """prompts p [X, B, L, D] to what each block of each expert attends to, [X N, B, L, D]."""
-        bypassed, contexts = phase == 1 and self.method.phase1_block_binders == "bypassed", []
-        for own, given in zip(self.binder.experts(), prompts, strict=True):
-            p, owner = training_prompt(given, lengths, own.absorbent, self.method.absorbent)
-            contexts.append(bind(p, owner, [own], self.model.blocks, per_block=not bypassed))
-        return contexts[0] if len(contexts) == 1 else torch.cat(contexts)
+        bypassed = phase == 1 and self.method.phase1_block_binders == "bypassed"
+        given = [
+            training_prompt(p, lengths, own.absorbent, self.method.absorbent)
+            for p, own in zip(prompts, self.binder.experts(), strict=True)
+        ]
+        (prompts, (owner, *_)) = zip(*given, strict=True)  # the same tokens are owned for each expert
+        return bind_experts(prompts, owner, [self.binder], self.model.blocks, per_block=not bypassed)
 
     def _squared_error(self, x_0, noise, sigma: torch.Tensor, contexts: torch.Tensor) -> torch.Tensor:
         """Flow matching: x_s = (1 - s) x_0 + s eps, target eps - x_0. The mean squared error of each example, [B]."""
@@ -384,9 +386,7 @@ def _load_examples(
 
 def _spec(settings: BindSettings, transformers: Sequence[Path]) -> BinderSpec:
     method, (dim, blocks) = settings.method, transformer_shape(transformers[0])
-    if (len(transformers) == 2) != (settings.boundary is not None):
-        said = f"{len(transformers)} transformers and boundary {settings.boundary}"
-        raise InputError(f"{said}; two experts have one, one has none")
+    require_boundary(len(transformers), settings.boundary)
     absorbent = 0 if method.absorbent == "none" else method.absorbent_tokens
     dual = settings.stage == 2
     gate = {"gate": method.gate, "gate_weighs": method.gate_weighs} if dual else {}
