@@ -17,6 +17,7 @@ from bico import InputError, Stopped
 from bico.runtime.reading import read_yaml
 from bico.runtime.runs import TOLD_TO_STOP
 
+COMPUTE = "BICO_COMPUTE"  # in the environment: how a job uses the machine, see `bico.runtime.compute`
 STOPPED = os.EX_TEMPFAIL  # 75: run again, and it goes on
 
 

@@ -7,9 +7,8 @@ import os
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from bico.runtime.command import default_settings
+from bico.runtime.command import COMPUTE, default_settings
 
-COMPUTE = "BICO_COMPUTE"
 DEFAULTS = default_settings("compute")
 
 

@@ -16,8 +16,7 @@ import time
 from pathlib import Path
 
 from bico import InputError
-from bico.runtime.command import run
-from bico.runtime.compute import COMPUTE
+from bico.runtime.command import COMPUTE, run
 
 # `--multi_gpu` is what starts several processes; `--cpu` would start one. The script's device decides where they run.
 ACCELERATE = (
