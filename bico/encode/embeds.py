@@ -26,7 +26,7 @@ from bico.models.devices import Placement, place
 from bico.models.wan import encode_tokens, free_memory, load_embeds, load_text_encoder, save_embeds
 from bico.prompts.table import numbered_prompts
 from bico.runtime.command import progress
-from bico.runtime.compute import Compute
+from bico.runtime.compute import COMPUTE_DEFAULTS, Compute
 from bico.runtime.files import write_text
 from bico.runtime.provenance import digest, file_digest, made_by
 from bico.text.grammar import parse
@@ -45,7 +45,7 @@ class EmbedSettings:
     """text_length: tokens that a prompt may have, end-of-text included; dtype: auto, float32 or bfloat16."""
 
     text_length: int
-    dtype: str = "auto"
+    dtype: str = COMPUTE_DEFAULTS["dtype"]
 
 
 def encode_prompts(

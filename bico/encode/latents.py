@@ -11,7 +11,7 @@ from bico.models.components import component_folder
 from bico.models.devices import place
 from bico.models.wan import encode_video, load_vae
 from bico.runtime.command import progress
-from bico.runtime.compute import Compute
+from bico.runtime.compute import COMPUTE_DEFAULTS, Compute
 from bico.runtime.files import atomic
 
 
@@ -21,7 +21,7 @@ class LatentSettings:
 
     height: int
     width: int
-    vae_dtype: str = "float32"
+    vae_dtype: str = COMPUTE_DEFAULTS["vae_dtype"]
     vae_tiling: bool = False
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from bico import InputError
-from bico.runtime.compute import Compute
+from bico.runtime.compute import COMPUTE_DEFAULTS, Compute
 
 # Without loss scaling float16 would round small gradients to zero.
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -21,7 +21,7 @@ class Placement:
     offload: str = "none"
 
 
-def place(compute: Compute, dtype: str = "auto", device: torch.device | None = None) -> Placement:
+def place(compute: Compute, dtype: str = COMPUTE_DEFAULTS["dtype"], device: torch.device | None = None) -> Placement:
     """A model's placement. dtype: auto, float32 or bfloat16. device: the one that is picked already. Raises
     InputError."""
     device = device or pick_device(compute.device)

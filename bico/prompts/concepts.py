@@ -6,7 +6,7 @@ from pathlib import Path
 from bico import InputError
 from bico.media.video import media_kind, probe, read_frames
 from bico.models.components import component_folder
-from bico.runtime.compute import Compute
+from bico.runtime.compute import COMPUTE_DEFAULTS, Compute
 from bico.text.phrases import check_phrases, write_phrases
 
 
@@ -17,7 +17,7 @@ class ConceptSettings:
 
     spatial: tuple[str, ...] = ()
     temporal: tuple[str, ...] = ()
-    dtype: str = "auto"
+    dtype: str = COMPUTE_DEFAULTS["dtype"]
 
 
 def write_concept(

@@ -12,7 +12,7 @@ from bico.models.components import component_digest, component_folder
 from bico.prompts.table import write_prompts
 from bico.prompts.writers import WRITERS
 from bico.runtime.command import default_settings
-from bico.runtime.compute import Compute
+from bico.runtime.compute import COMPUTE_DEFAULTS, Compute
 from bico.runtime.files import write_json
 from bico.runtime.provenance import file_digest, made_by
 from bico.text.phrases import Phrases, keeps_phrases, read_phrases, required_phrases
@@ -36,7 +36,7 @@ class PromptSettings:
     top_p: float = DEFAULTS["top_p"]
     max_new_tokens: int = DEFAULTS["max_new_tokens"]
     attempts: int = DEFAULTS["attempts"]
-    dtype: str = "auto"
+    dtype: str = COMPUTE_DEFAULTS["dtype"]
     text_length: int | None = None
 
 

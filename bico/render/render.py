@@ -17,7 +17,7 @@ from bico.models.tensors import load_state, require_finite, save_state
 from bico.models.wan import decode_video, free_memory, load_transformer, load_vae
 from bico.render.bound_prompt import load_bound_prompt, read_header
 from bico.runtime.command import progress
-from bico.runtime.compute import Compute
+from bico.runtime.compute import COMPUTE_DEFAULTS, Compute
 from bico.runtime.files import write_json
 from bico.runtime.provenance import commit, file_digest, made_by
 from bico.runtime.runs import claim_run, interruptible
@@ -38,8 +38,8 @@ class RenderSettings:
     width: int
     frames: int
     fps: float
-    dtype: str = "auto"
-    vae_dtype: str = "float32"
+    dtype: str = COMPUTE_DEFAULTS["dtype"]
+    vae_dtype: str = COMPUTE_DEFAULTS["vae_dtype"]
     vae_tiling: bool = False
     boundary: float | None = None
 

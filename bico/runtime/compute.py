@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bico.runtime.command import COMPUTE, default_settings
 
-DEFAULTS = default_settings("compute")
+COMPUTE_DEFAULTS = default_settings("compute")
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,10 @@ class Compute:
     checkpoint_minutes: between two savings of long work. embeds: the folder in which the jobs of a run leave prompt
     embeds for each other (see `bico.encode.embeds`), if any."""
 
-    device: str = DEFAULTS["device"]
-    offload: str = DEFAULTS["offload"]
-    gradient_checkpointing: bool | str = DEFAULTS["gradient_checkpointing"]
-    checkpoint_minutes: float = DEFAULTS["checkpoint_minutes"]
+    device: str = COMPUTE_DEFAULTS["device"]
+    offload: str = COMPUTE_DEFAULTS["offload"]
+    gradient_checkpointing: bool | str = COMPUTE_DEFAULTS["gradient_checkpointing"]
+    checkpoint_minutes: float = COMPUTE_DEFAULTS["checkpoint_minutes"]
     embeds: str | None = None
 
 
@@ -33,7 +33,7 @@ def add_compute_arguments(
 
     training: the script computes gradients. saves: it saves what it has at an interval. encodes: it encodes prompts.
     """
-    given = DEFAULTS | json.loads(os.environ.get(COMPUTE, "{}"))
+    given = COMPUTE_DEFAULTS | json.loads(os.environ.get(COMPUTE, "{}"))
     to.add_argument("--device", default=given["device"], help="auto, cpu, cuda, cuda:1, mps")
     to.add_argument("--offload", choices=("none", "cpu"), default=given["offload"])
     if training:

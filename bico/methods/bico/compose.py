@@ -14,7 +14,7 @@ from bico.models.components import component_folder, component_id, component_ids
 from bico.models.devices import place
 from bico.models.wan import load_text_projection, pad_embeds, transformer_shape
 from bico.render.bound_prompt import save_bound_prompt
-from bico.runtime.compute import Compute
+from bico.runtime.compute import COMPUTE_DEFAULTS, Compute
 from bico.runtime.provenance import file_digest, made_by
 from bico.text.grammar import Piece, parse
 
@@ -29,7 +29,7 @@ class ComposeSettings:
     text_length: int
     sources: tuple[int | None, ...] | None = None
     bound: bool = True
-    dtype: str = "auto"
+    dtype: str = COMPUTE_DEFAULTS["dtype"]
 
 
 @torch.no_grad()

@@ -3,11 +3,13 @@
 import dataclasses
 from dataclasses import dataclass
 
+from bico.methods.bico.layout import BinderSpec
+
 
 @dataclass(frozen=True)
 class Switches:
-    gate: str = "zero"
-    gate_weighs: str = "temporal"
+    gate: str = BinderSpec.gate
+    gate_weighs: str = BinderSpec.gate_weighs
     temporal_start: str = "perturbed"
     phase1_noise: str = "inverted"
     phase2_noise: str = "uniform"
@@ -18,9 +20,9 @@ class Switches:
     loss_weight: str = "none"
     warmup_steps: int = 0
     absorbent: str = "appended"
-    absorbent_tokens: int = 1
-    per_block: bool = True
-    inner_width: int = 0
+    absorbent_tokens: int = BinderSpec.absorbent
+    per_block: bool = BinderSpec.per_block
+    inner_width: int = BinderSpec.inner
     diversified: bool = True
     temporal_stage: bool = True
 

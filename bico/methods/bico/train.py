@@ -44,7 +44,7 @@ from bico.models.wan import (
     transformer_shape,
 )
 from bico.runtime.command import progress
-from bico.runtime.compute import Compute
+from bico.runtime.compute import COMPUTE_DEFAULTS, Compute
 from bico.runtime.files import write_text
 from bico.runtime.provenance import file_digest, made_by
 from bico.runtime.runs import Journal, claim_run, interruptible
@@ -80,7 +80,7 @@ class BindSettings:
     shift: float
     text_length: int
     method: Switches = field(default_factory=Switches)
-    dtype: str = "auto"
+    dtype: str = COMPUTE_DEFAULTS["dtype"]
     boundary: float | None = None
 
 
