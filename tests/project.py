@@ -16,7 +16,7 @@ import yaml
 from PIL import Image
 
 from bico.media.video import write_video
-from tests import ROOT
+from tests import ROOT, forked
 
 CONCEPTS = """concept,source,spatial,temporal
 red,media/red.png,a red square; a grey wall,
@@ -48,27 +48,61 @@ def clean_environment() -> dict[str, str]:
     return clean | {"PATH": f"{Path(sys.executable).parent}:{clean['PATH']}"}
 
 
+PLANNING = (
+    "snakemake.cli", "snakemake.report.html_reporter",
+    "av", "ffmpeg", "ftfy", "imageio_ffmpeg", "jinja2", "jsonschema", "numpy", "pandas", "PIL.Image", "PIL.ImageOps",
+    "requests", "safetensors", "smart_open", "tokenizers", "tqdm", "yaml", "yte",
+)  # fmt: skip
+COMPUTING = (
+    "torch",
+    "accelerate",
+    "diffusers.models.autoencoders.autoencoder_kl_wan",
+    "diffusers.models.transformers",
+    "diffusers.schedulers",
+    "transformers",
+    "transformers.models.umt5.modeling_umt5",
+    "matplotlib.pyplot",
+)
+
+
 @cache
-def _forking() -> subprocess.Popen:
-    """The process that tests/forked.py describes; one for all tests."""
+def _forking(modules: tuple[str, ...]) -> str:
+    """The socket of a server that tests/forked.py describes; one for all tests."""
+    folder = tempfile.mkdtemp()
+    socket = str(Path(folder, "socket"))
+    command = [sys.executable, ROOT / "tests" / "forked.py", socket, *modules]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    process = subprocess.Popen([sys.executable, ROOT / "tests" / "forked.py"], env=clean_environment(), **pipes)
-    atexit.register(process.communicate)  # it ends when nobody writes to it any more
-    return process
+    server = subprocess.Popen(command, env=clean_environment(), **pipes)
+    assert server.stdout.readline() == "ready\n"
+
+    def end() -> None:
+        server.communicate()
+        shutil.rmtree(folder)
+
+    atexit.register(end)
+    return socket
+
+
+@cache
+def _forked_jobs() -> dict[str, str]:
+    """The environment in which `python` is a fork."""
+    socket = _forking(COMPUTING)
+    folder = Path(socket).parent
+    forked.write_shim(str(folder / "python"))
+    return {forked.ADDRESS: socket, "PATH": f"{folder}:{clean_environment()['PATH']}"}
 
 
 SNAKEMAKE = "import runpy; runpy.run_module('snakemake', run_name='__main__', alter_sys=True)"
 
 
 def python(code: str, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """What `python -c` does in the folder; what is large is imported once for all calls."""
-    with tempfile.TemporaryDirectory() as said:
-        output = [Path(said, name) for name in ("stdout", "stderr")]
-        call = {"code": code, "folder": str(folder), "arguments": arguments, "output": list(map(str, output))}
-        call["environment"] = clean_environment() | environment
-        print(json.dumps(call), file=_forking().stdin, flush=True)
-        status = int(_forking().stdout.readline())
-        return subprocess.CompletedProcess(arguments, status, *(path.read_text("utf-8") for path in output))
+    """What `python -c` does in the folder, and each `python` that it starts; what is large is imported once for all."""
+    environment = clean_environment() | _forked_jobs() | environment
+    with tempfile.TemporaryFile() as nothing, tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        files = [each.fileno() for each in (nothing, stdout, stderr)]
+        status = forked.ask(_forking(PLANNING), ["-c", code, *arguments], environment, str(folder), files)
+        said = [(each.seek(0), each.read().decode())[1] for each in (stdout, stderr)]
+    return subprocess.CompletedProcess(arguments, status, *said)
 
 
 def snakemake(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:

@@ -20,7 +20,7 @@ from bico.models.components import component_digest
 from bico.render.bound_prompt import load_bound_prompt, read_header
 from bico.runtime.provenance import file_digest
 from tests import ROOT
-from tests.project import clean_environment, edit, make_project, planned_jobs, python, snakemake, succeed
+from tests.project import edit, make_project, planned_jobs, python, snakemake, succeed
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +28,7 @@ def finished(tmp_path_factory, tiny_model) -> Path:
     """A copy of the project with a small manifest, run to its end."""
     folder = tmp_path_factory.mktemp("project")
     make_project(folder, tiny_model)
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--nocolor"]
-    done = subprocess.run(command, cwd=folder, env=clean_environment(), capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
+    succeed(folder)
     return folder
 
 
