@@ -15,12 +15,13 @@ from bico.text.phrases import read_phrases
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--phrases", nargs="*", default=[], help="concept files: what can be linked")
+    arguments.add_argument("--metrics", nargs="*", default=[], help="metrics.csv of the method, and of its twins")
     arguments.add_argument("--output", required=True, help="the page")
     arguments.add_argument("--settings", type=settings_argument, required=True)
     given = arguments.parse_args()
     settings = stage_settings(PageSettings, given.settings)
     phrases = {Path(path).stem: read_phrases(path).all for path in given.phrases}
-    write_page(given.output, Plan.load(settings.config).page_content(settings.method), phrases)
+    write_page(given.output, Plan.load(settings.config).page_content(settings.method), phrases, given.metrics)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ CONFIG = {
     "model": "model.yaml",
     "prompts": {"writer": "template", "count": 3},
     "report": {"unbound": False},
+    "evaluation": {"metrics": []},
     "training": {
         "iterations": 4,
         "validations": 1,

@@ -51,6 +51,10 @@ class Method:
         """The embeds of all prompts that it trains on."""
         return []
 
+    def trained_files(self, plan: "Plan") -> list[str]:
+        """The files that it trains and composes with, one for each concept."""
+        return []
+
     def plots(self, plan: "Plan") -> list[str]:
         """What its page shows besides the compositions."""
         return []

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from bico import InputError
+from bico.evaluate import BUILT_IN, module_file
 from bico.methods import DEFAULT, Method, make
 from bico.plan.config import load_config, load_methods, readable
 from bico.plan.tables import Composition, Concept, Names, Tables, load_tables
@@ -22,13 +23,14 @@ from bico.runtime.files import write_json
 from bico.runtime.provenance import OF_VIDEO, ROOT, canonical, code_digest, digest, packages_of, versions
 from bico.runtime.reading import read_yaml
 from bico.settings.model_file import ModelFile, load_model
-from bico.text.grammar import link
+from bico.text.grammar import link, plain_text
 from bico.text.phrases import content_words, read_phrases
 from bico.weights.manifests import missing_weights
 
 UNBOUND = "unbound"  # the kind of method whose results are the twins of the others'
 # What lies in the results folder besides the methods.
 RESERVED = ("concepts", "logs", "benchmarks")
+JUDGES = ("clip", "dino")  # the metrics that ask a model, a component of the same name
 OF_VLM = ("dialogue", "qwen", "devices", "runs")  # the modules that only who asks a model needs
 
 
@@ -100,6 +102,9 @@ class Plan:
         others = {name: settings for name, settings in others.items() if main.get(name) != settings}
         problems += _taken(config.get("methods"), others, main)
         problems += _taken(config.get("ablations"), ablations, main | others)
+        for name in config["evaluation"]["metrics"] if "evaluation" in config else ():
+            if name not in BUILT_IN:
+                read(module_file, name)
         if problems:
             raise InputError(*problems)
         settings = main | others | ablations
@@ -169,7 +174,7 @@ class Plan:
 
     def needed_components(self) -> tuple[str, ...]:
         """The components of the model that this configuration needs: the language model only where it is asked."""
-        return (*self._parts(self.main.components), *self._of_prompts)
+        return (*self._parts(self.main.components), *self._of_prompts, *self.judges)
 
     def _parts(self, components: Iterable[str]) -> list[str]:
         """The components with all experts in the place of `transformer`."""
@@ -267,13 +272,85 @@ class Plan:
         wanted = self.config["report"]["unbound"] and self.methods[method].binds_prompts
         if not wanted or self.methods[method].kind == UNBOUND or not self.composition(composition).concepts:
             return None
-        unbound = next(name for name, each in self.methods.items() if each.kind == UNBOUND)
-        return self.result(unbound, composition, seed)
+        return self.result(self.unbound, composition, seed)
+
+    @property
+    def unbound(self) -> str:
+        """The method whose results are the twins of the others'."""
+        return next(name for name, each in self.methods.items() if each.kind == UNBOUND)
 
     def twins(self, method: str) -> list[str]:
         """The twins of all results of a method."""
         twins = (self.twin(method, row.id, seed) for row in self.made(method) for seed in row.seeds)
         return [twin for twin in twins if twin]
+
+    # -- evaluation
+
+    @property
+    def metrics(self) -> list[str]:
+        """What results are measured by: of `evaluation.metrics`, those for which there is a model, where one is
+        asked."""
+        wanted = self.config["evaluation"]["metrics"]
+        return [name for name in wanted if name not in JUDGES or name in self.model.components]
+
+    @property
+    def judges(self) -> list[str]:
+        """The components that embed what results show."""
+        return [name for name in self.metrics if name in JUDGES]
+
+    @property
+    def compared(self) -> list[str]:
+        """The methods that `compare` sets beside each other: the configuration's own, then the others; not the
+        ablations, which have a table of their own."""
+        return [name for name in self.methods if name not in self.ablations]
+
+    def judged(self, method: str) -> list[tuple[str, str, int]]:
+        """Every result of a method that is measured, as its method, composition and seed."""
+        return [(method, row.id, seed) for row in self.made(method) for seed in row.seeds] if self.metrics else []
+
+    def measured(self, method: str) -> list[str]:
+        return [f"{self.result(*of)}.metrics.json" for of in self.judged(method)]
+
+    def metrics_of(self, method: str) -> list[str]:
+        """The tables of metrics that a method's page shows: its own, and its twins'."""
+        names = [method] + ([self.unbound] if self.twins(method) else [])
+        return [self.method_file(name, "metrics.csv") for name in names] if self.metrics else []
+
+    def features_of(self, method: str, composition: str, seed: int) -> list[str]:
+        """The features of a result and of its sources."""
+        media = (self.result(method, composition, seed), *map(self.clip, self.sources(composition)))
+        return [f"{path}.features.safetensors" for path in media] if self.judges else []
+
+    def tracks_of(self, method: str, composition: str, seed: int) -> list[str]:
+        """The tracks of a result, if it moves, and of its sources that do."""
+        if "motion" not in self.metrics or self.is_still(composition):
+            return []
+        media = (self.result(method, composition, seed), *map(self.clip, self.sources(composition)))
+        return [f"{path}.tracks.safetensors" for path in media if path.endswith(".mp4")]
+
+    def features_settings(self, media: str) -> dict:
+        """media: a file under the results, by its path in them."""
+        settings = {"dtype": self.config["compute"]["dtype"]}
+        match Path(media).parts:
+            case (_, "compositions", composition, _):
+                return settings | {"text": plain_text(self.composition(composition).pieces)}
+        return settings
+
+    def measure_settings(self, composition: str) -> dict:
+        modules = {name: code_digest(module_file(name)) for name in self.metrics if name not in BUILT_IN}
+        return {
+            "metrics": self.metrics,
+            "sources": [[concept, self.concept(concept).kind] for concept in self.sources(composition)],
+            "pieces": [[piece.text, piece.concept] for piece in self.composition(composition).pieces],
+            **({"modules": modules} if modules else {}),
+        }
+
+    def metrics_settings(self, method: str) -> dict:
+        return {"results": [list(of) for of in self.judged(method)]}
+
+    def comparison_settings(self) -> dict:
+        files = {name: self.methods[name].trained_files(self) for name in self.compared}
+        return {"results": self.config["results"], "methods": files}
 
     def page(self, method: str) -> str:
         return self.method_file(method, "index.html")
@@ -370,7 +447,7 @@ class Plan:
     def page_settings(self, method: str) -> dict:
         """A digest of what a method's page shows, and the part of the configuration that says so: all of it would be
         too long for a command line."""
-        names = ["concepts", "compositions", "model", "report"]
+        names = ["concepts", "compositions", "model", "report", "evaluation"]
         names += [] if self.main.kind == DEFAULT else ["method"]
         names += ["methods"] if self.others and (method in self.others or self.twins(method)) else []
         names += ["ablations"] if method in self.ablations else []

@@ -1,11 +1,14 @@
 """The results page: every rendered video beside its sources, one file of HTML that links to the media."""
 
+import csv
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment
 
+from bico.evaluate import MEANINGS
 from bico.report.sheets import palette
 from bico.runtime.files import write_text
 from bico.text.grammar import link
@@ -27,6 +30,8 @@ TEMPLATE = """<!doctype html>
   figure { margin: 0; }
   figcaption { font-size: .85rem; opacity: .8; }
   video, img { display: block; width: 280px; max-width: 100%; image-rendering: auto; background: #8883; }
+  table { border-collapse: collapse; margin-top: .5rem; font-size: .9rem; }
+  th, td { text-align: left; font-weight: normal; padding: .15rem .9rem .15rem 0; border-bottom: 1px solid #8883; }
   .source video, .source img { width: 160px; border-top: 4px solid var(--colour); }
 </style>
 <h1>Bind &amp; Compose</h1>
@@ -57,6 +62,17 @@ underlined in the colour of their source.</p>
 {%- endif %}
 {%- endfor %}
 </div>
+{%- if c.metrics %}
+<details><summary>Metrics{% if c.compared %}, bound and unbound{% endif %}</summary>
+<table><thead><tr><th scope="col">metric</th>{% for seed in c.seeds %}<th scope="col">seed {{ seed }}</th>
+{%- if c.compared %}<th scope="col">unbound</th>{% endif %}{% endfor %}</tr></thead>
+<tbody>
+{%- for name, meaning, cells in c.metrics %}
+<tr><th scope="row" title="{{ meaning }}">{{ name }}</th>{% for text, reason in cells -%}
+<td{% if reason %} title="{{ reason }}"{% endif %}>{{ text }}</td>{% endfor %}</tr>
+{%- endfor %}
+</tbody></table></details>
+{%- endif %}
 </section>
 {%- endfor %}
 {%- if words %}
@@ -90,21 +106,54 @@ class PageSettings:
     shown: str = ""
 
 
-def write_page(output: str | Path, content: dict, phrases: Mapping[str, Sequence[str]] | None = None) -> None:
+def write_page(
+    output: str | Path, content: dict, phrases: Mapping[str, Sequence[str]] | None = None,
+    metrics: Sequence[str | Path] = (),
+) -> None:  # fmt: skip
     """Writes the page, its content as `bico.plan.plan.Plan.page_content` gives it; a sheet lies beside its result.
 
-    phrases: of each concept, which words of a prompt can be linked to it.
+    phrases: of each concept, which words of a prompt can be linked to it. metrics: the metrics.csv of the method, and
+    of its twins.
     """
+    tables = [_cells(path) for path in metrics]
     words = {concept: [link(phrase, concept) for phrase in found] for concept, found in (phrases or {}).items()}
     compositions = [
         {
             **composition,
             "colours": {concept: palette(k) for k, concept in enumerate(_linked(composition["pieces"]))},
+            **_measured(composition, tables),
         }
         for composition in content["compositions"]
     ]
     template = Environment(autoescape=True, trim_blocks=True).from_string(TEMPLATE)
     write_text(output, template.render(content | {"compositions": compositions, "words": words}))
+
+
+def _cells(path: str | Path) -> dict[tuple[str, str], dict[str, tuple[str, str, str]]]:
+    """What a metrics.csv says of each composition and seed: of each metric its value, why there is none, and what it
+    means."""
+    found = defaultdict(dict)
+    with open(path, encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            name = f"{row['metric']}: {row['concept']}" if row["concept"] else row["metric"]
+            text = f"{float(row['value']):.3g}" if row["value"] else "–"
+            meaning = row["meaning"] or MEANINGS.get(row["metric"], ("",))[0]
+            found[row["composition"], row["seed"]][name] = (text, row["reason"], meaning)
+    return found
+
+
+def _measured(composition: dict, tables: Sequence[dict]) -> dict:
+    """The table of a composition's metrics: a row for each metric, with a column for each seed and one for its twin."""
+    seeds = [str(seed) for seed, *_ in composition["results"]]
+    has_twins = len(tables) > 1 and all(twin for *_, twin in composition["results"])
+    shown = tables if has_twins else tables[:1]
+    columns = [table.get((composition["id"], seed), {}) for seed in seeds for table in shown]
+    meanings = {name: meaning for column in columns for name, (*_, meaning) in column.items()}
+    nothing = ("–", "not measured", "")
+    rows = [
+        [name, meaning, [column.get(name, nothing)[:2] for column in columns]] for name, meaning in meanings.items()
+    ]
+    return {"metrics": rows, "seeds": seeds, "compared": has_twins}
 
 
 def _linked(pieces: list) -> list[str]:

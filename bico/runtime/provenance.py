@@ -15,13 +15,16 @@ OURS = ("bico", "toyworld")  # the packages of which code counts
 COMPUTING = {
     "PIL": "pillow",
     "av": "av",
+    "cv2": "opencv-python-headless",
     "diffusers": "diffusers",
     "ftfy": "ftfy",
     "imageio_ffmpeg": "imageio-ffmpeg",
     "jinja2": "jinja2",
     "json_repair": "json-repair",
     "matplotlib": "matplotlib",
+    "scipy": "scipy",
     "tokenizers": "tokenizers",
+    "pandas": "pandas",
     "torch": "torch",
     "transformers": "transformers",
 }
@@ -37,6 +40,11 @@ USED = {
     "compose": ("torch", "transformers", "diffusers", "tokenizers", "ftfy"),
     "render": ("torch", "diffusers", "imageio-ffmpeg"),
     "sheet": ("av", "pillow"),
+    "features": ("torch", "transformers", "tokenizers", "av", "pillow"),
+    "track": ("opencv-python-headless", "av"),
+    "measure": ("av",),
+    "metrics": (),
+    "compare": ("scipy", "pandas"),
     "plot_training": ("matplotlib",),
     "page": ("jinja2",),
     "ablations": (),
@@ -111,7 +119,8 @@ def commit() -> str | None:
 
 
 def _name(path: Path) -> str:
-    return path.resolve().relative_to(ROOT).as_posix()
+    path = path.resolve()
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
 @cache

@@ -14,6 +14,7 @@ Both give the same pieces. A backslash makes any of `[ ] # | \` an ordinary char
 import html
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import ftfy
@@ -35,6 +36,7 @@ INVISIBLE = re.compile(
 # special character, anything else.
 _PART = re.compile(r"\\([\[\]#|\\])|([\[\]#|])|([^\[\]#|\\]+|\\)")
 _SPECIAL = re.compile(r"[\[\]#|\\]")
+_BEFORE_A_STOP = re.compile(r" (?=[,.;:!?])")
 _TARGET = re.compile(r"\(([^()]*)\)")
 
 
@@ -87,6 +89,11 @@ def link(words: str, concept: str) -> str:
     """The link of words to a concept, as it stands in a prompt."""
     escaped = _SPECIAL.sub(r"\\\g<0>", words)
     return f"[{escaped}]({concept})"
+
+
+def plain_text(pieces: Sequence[Piece]) -> str:
+    """The words of a prompt as one sentence, without its links."""
+    return _BEFORE_A_STOP.sub("", " ".join(piece.text for piece in pieces))
 
 
 def _split(prompt: str) -> list[tuple[str, Piece | None]]:

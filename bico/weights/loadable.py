@@ -14,6 +14,8 @@ import diffusers
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
 from bico import InputError
@@ -28,7 +30,10 @@ KINDS = {
     "vae": diffusers.AutoencoderKLWan,
     "text_encoder": transformers.UMT5EncoderModel,
     "vlm": transformers.Qwen2_5_VLForConditionalGeneration,
+    "clip": transformers.CLIPModel,
+    "dino": transformers.Dinov2Model,
 }
+PROCESSORS = {"clip": CLIPImageProcessorPil, "dino": BitImageProcessorPil}
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 # Fields of two components' configs that must be equal.
 PAIRS = (
@@ -62,6 +67,8 @@ def check(model: ModelFile, component: Component) -> None:
     _refuse(_misfits(model, component.name))
     if component.name == "vlm":
         _check_vlm(folder)
+    if component.name in PROCESSORS:
+        _check_judge(component.name, folder)
 
 
 def not_finite(path: Path) -> Iterator[str]:
@@ -149,7 +156,9 @@ def _header(path: Path) -> dict[str, tuple[str, list[int]]]:
 
 
 def _unfit_dtypes(path: Path) -> Iterator[str]:
-    whole = [f"{name} ({dtype})" for name, (dtype, _) in _header(path).items() if not dtype.startswith(("F", "BF"))]
+    # Of CLIP's published weights the numbers of places are a part.
+    kinds = {name: dtype for name, (dtype, _) in _header(path).items() if not name.endswith("position_ids")}
+    whole = [f"{name} ({dtype})" for name, dtype in kinds.items() if not dtype.startswith(("F", "BF"))]
     if whole:
         yield f"{path}: {len(whole)} weights are whole numbers, such as {whole[0]}; quantized weights are not read"
 
@@ -228,3 +237,16 @@ def _check_vlm(folder: Path) -> None:
     marks = {"<|image_pad|>": config.get("image_token_id"), "<|video_pad|>": config.get("video_token_id")}
     if tokenizer.convert_tokens_to_ids(list(marks)) != list(marks.values()):
         raise InputError(f"{folder}/tokenizer.json: its vocabulary does not have {marks}, as the model's config does")
+
+
+def _check_judge(name: str, folder: Path) -> None:
+    try:
+        with _quiet():
+            PROCESSORS[name].from_pretrained(folder, local_files_only=True)
+            tokenizer = (
+                transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True) if name == "clip" else None
+            )
+    except Exception as problem:  # whatever files may lead a library to
+        raise InputError(f"{folder}: its tokenizer or preprocessor cannot be loaded: {problem}") from None
+    if tokenizer is not None and len(tokenizer.tokenize("a word")) == 0:
+        raise InputError(f"{folder}/tokenizer.json: its vocabulary has no tokens for a word")

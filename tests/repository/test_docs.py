@@ -87,7 +87,7 @@ def test_every_link_to_a_file_of_the_repository_leads_somewhere(path):
 
 # Files that are made, by a user or by a run, and those that an example invents.
 ELSEWHERE = ("results", "resources/weights", ".venv", ".real", ".runs", ".snakemake", "docs/notes")
-INVENTED = re.compile(r"\b(test_)?(poster|motion|plain|prompt_only|mine|words)\b")
+INVENTED = re.compile(r"\b(test_)?(poster|colourfulness|plain|prompt_only|mine|words)\b")
 # Those that speak of the code as it is now; the others of that of their day.
 LIVING = [path for path in DOCUMENTS if not {"notes", "CHANGELOG.md"} & {*path.parts} and path.parent.name != "world"]
 

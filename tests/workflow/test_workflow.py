@@ -11,6 +11,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from PIL import Image
@@ -662,3 +663,49 @@ def test_a_video_made_elsewhere_that_is_too_short_is_refused_by_name(project):
     stopped = snakemake(project, "--config", "method={kind: external, videos: elsewhere}")
     said = stopped.stdout + stopped.stderr
     assert "error: elsewhere/both/seed0.mp4: 3 frames; the composition has 9" in said
+
+
+BRIGHTNESS = """
+from bico.evaluate.measure import Measurement
+from bico.media.video import read_frames
+def measure(result, sources, pieces):
+    yield Measurement("brightness", float(read_frames(result).mean()), meaning="how bright it is")
+"""
+
+
+def test_results_and_their_twins_are_measured_and_only_what_changed_is_measured_again(project):
+    """With all that the configuration can name: two models, optical flow, a module of one's own."""
+    content = yaml.safe_load((project / "config" / "config.yaml").read_text())
+    content |= {"report": {"unbound": True}, "evaluation": {"metrics": ["clip", "dino", "motion", "brightness"]}}
+    (project / "config" / "config.yaml").write_text(yaml.safe_dump(content))
+    (project / "brightness.py").write_text(BRIGHTNESS)
+    succeed(project, "all", "compare")
+    assert planned_jobs(project, "all", "compare") == set()
+    made = project / "results"
+    found = pd.read_csv(made / "bico" / "metrics.csv").set_index(["composition", "metric"]).sort_index()
+    assert set(found.loc["both"].index) >= {"clip_t", "dino_i", "dino", "motion", "dynamic_degree", "brightness"}
+    assert found.loc[("still", "dynamic_degree"), "reason"] == "the result is a still"
+    assert found.loc[("free", "dino_i"), "reason"] == "it has no source"
+    comparison = (made / "compare.md").read_text("utf-8")
+    assert "| dino_i | unbound |" in comparison and "`brightness`: how bright it is" in comparison
+    page = (made / "bico" / "index.html").read_text("utf-8")
+    assert "<summary>Metrics, bound and unbound</summary>" in page and 'title="how bright it is"' in page
+
+    copied = project.with_name("copied")  # the dates of a copy are no cause
+    shutil.copytree(project, copied, copy_function=shutil.copyfile)
+    assert planned_jobs(copied, "all", "compare") == set()
+    (made / "bico" / "compositions" / "still" / "seed0.png.metrics.json").unlink()
+    anew = {"measure:bico:still:0:png", "metrics:bico", "page:bico"}
+    assert planned_jobs(project) == anew
+    edit(project / "brightness.py", "read_frames(result).mean()", "read_frames(result).max()")
+    measured = {f"measure:{method}:{name}" for method in ("bico", "unbound") for name in ("both:0:mp4", "still:0:png")}
+    measured |= {"measure:bico:free:0:mp4", "measure:unbound:free:0:mp4"}
+    assert planned_jobs(project) >= measured and not {
+        job for job in planned_jobs(project) if job.startswith("features")
+    }
+
+
+def test_a_metric_that_does_not_exist_is_refused_by_name(project):
+    stopped = snakemake(project, "--dry-run", "--config", "evaluation={metrics: [motoin]}")
+    said = stopped.stdout + stopped.stderr
+    assert "evaluation.metrics: found 'motoin', allowed: clip, dino, motion, or a module that Python finds" in said

@@ -16,19 +16,29 @@ import numpy as np
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast, UMT5Config, UMT5EncoderModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    PreTrainedTokenizerFast,
+    UMT5Config,
+    UMT5EncoderModel,
+)
+from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from bico import InputError
 from bico.models.wan import encode_video
 from toyworld.tiny.language_model import build_vlm
 
-COMPONENTS = {"transformer", "vae", "text_encoder", "tokenizer", "vlm"}
+COMPONENTS = {"transformer", "vae", "text_encoder", "tokenizer", "vlm", "clip", "dino"}
 TEXT_WIDTH = 64
 LATENT_CHANNELS = 8
 
 
 def build(folder: str | Path, seed: int = 0) -> None:
-    """Writes transformer/, vae/, text_encoder/, tokenizer/ and vlm/ under `folder`, in place of what an earlier call
+    """Writes a folder for each of COMPONENTS under `folder`, in place of what an earlier call
     wrote there. Raises InputError for a folder that holds anything else."""
     folder = Path(folder)
     if strangers := {path.name for path in folder.glob("*")} - COMPONENTS:
@@ -43,6 +53,9 @@ def build(folder: str | Path, seed: int = 0) -> None:
         torch.manual_seed(seed)
         _text_encoder(vocabulary).save_pretrained(part / "text_encoder")
         build_vlm(part / "vlm", seed)
+        torch.manual_seed(seed)
+        _build_clip(part / "clip", part / "tokenizer", vocabulary)
+        _build_dino(part / "dino")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for component in part.iterdir():
@@ -95,6 +108,26 @@ def _text_encoder(vocabulary: int) -> UMT5EncoderModel:
         feed_forward_proj="gated-gelu", pad_token_id=0, eos_token_id=1,
     )  # fmt: skip
     return UMT5EncoderModel(config)
+
+
+_PICTURE = 32  # pixels, a side
+
+
+def _build_clip(folder: Path, tokenizer: Path, vocabulary: int) -> None:
+    shutil.copytree(tokenizer, folder)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    text = {**sizes, "vocab_size": vocabulary, "eos_token_id": 1, "pad_token_id": 0, "bos_token_id": None}
+    vision = {**sizes, "image_size": _PICTURE, "patch_size": 8}
+    CLIPModel(CLIPConfig(text_config=text, vision_config=vision, projection_dim=24)).save_pretrained(folder)
+    crop = {"height": _PICTURE, "width": _PICTURE}
+    CLIPImageProcessorPil(size={"shortest_edge": _PICTURE}, crop_size=crop).save_pretrained(folder)
+
+
+def _build_dino(folder: Path) -> None:
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 2}
+    Dinov2Model(Dinov2Config(**sizes, image_size=_PICTURE, patch_size=8)).save_pretrained(folder)
+    crop = {"height": _PICTURE, "width": _PICTURE}
+    BitImageProcessorPil(size={"shortest_edge": 36}, crop_size=crop).save_pretrained(folder)
 
 
 def _transformer() -> WanTransformer3DModel:

@@ -124,6 +124,8 @@ def shown(name):
         *results,
         *plan.twins(name),
         *(f"{path}.sheet.jpg" for path in results),
+        *plan.measured(name),
+        *plan.metrics_of(name),
         *plan.methods[name].plots(plan),
     ]
 
@@ -172,6 +174,19 @@ def twin(wildcards):
     """The result that no word is bound in, of the same prompt and seed; nothing where there is none."""
     of = (wildcards.method, wildcards.composition, int(wildcards.seed))
     return plan.twin(*of) or []
+
+
+def result_of(wildcards):
+    return wildcards.method, wildcards.composition, int(wildcards.seed)
+
+
+def judge(component):
+    """The weights of a model that embeds what results show, where it is asked."""
+
+    def manifest(wildcards):
+        return weights(component)(wildcards) if component in plan.judges else []
+
+    return manifest
 
 
 def source_clips(wildcards):

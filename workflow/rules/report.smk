@@ -41,6 +41,7 @@ rule page:
     input:
         shown=lambda wildcards: shown(wildcards.method),
         phrases=lambda wildcards: plan.phrase_files(wildcards.method),
+        metrics=lambda wildcards: plan.metrics_of(wildcards.method),
     output:
         page=f"{RESULTS}/{{method}}/index.html",
     log:
@@ -57,7 +58,7 @@ rule page:
             "page", lambda wildcards: plan.page_settings(wildcards.method)
         ),
     shell:
-        'python "$BICO_SCRIPTS"/page.py --phrases {input.phrases:q} --output {output.page:q}'
+        'python "$BICO_SCRIPTS"/page.py --phrases {input.phrases:q} --metrics {input.metrics:q} --output {output.page:q}'
         " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
 

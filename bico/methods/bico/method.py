@@ -62,6 +62,10 @@ class BiCo(Method):
     def training_prompts(self, plan: "Plan") -> list[str]:
         return [self.prompts_of(plan, concept, stage) for concept, stage in self.stages(plan)]
 
+    def trained_files(self, plan: "Plan") -> list[str]:
+        """The binder of every concept that is trained here."""
+        return [self.binder(plan, row.id) for row in plan.trained()]
+
     def plots(self, plan: "Plan") -> list[str]:
         """The plot of every stage of training."""
         return [self.binder_file(plan, concept, f"stage{stage}.png") for concept, stage in self.stages(plan)]
