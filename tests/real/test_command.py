@@ -35,7 +35,7 @@ def test_weights_copied_from_elsewhere_are_adopted_without_a_network(project):
     manifests = project / "resources" / "weights" / "manifests" / "wan2.1-t2v-1.3b"
     run(project, "weights", "--cores", "1", "--configfile", "config/wan2.1-t2v-1.3b.yaml")
     named = {path.stem: json.loads(path.read_text("utf-8")) for path in manifests.glob("[!.]*.json")}
-    assert named.keys() == {"transformer", "vae", "text_encoder", "tokenizer", "vlm"}
+    assert named.keys() == {"transformer", "vae", "text_encoder", "tokenizer", "vlm", "clip", "dino"}
     assert {"chat_template.json", "tokenizer_config.json"} <= named["vlm"]["files"].keys()
     assert len([file for file in named["transformer"]["files"] if file.endswith(".safetensors")]) == 2
 
@@ -113,6 +113,20 @@ def test_compositions_are_rendered_as_a_video_and_as_an_image(project):
     assert read_frames(project / video).shape == (5, 64, 112, 3)
     assert read_frames(project / image).shape == (1, 64, 112, 3)
     assert read_frames(project / video).std() > 1
+
+
+def test_results_are_measured_by_the_real_models_classes(project):
+    make(project, f"{RESULTS}/bico/metrics.csv")
+    with open(project / RESULTS / "bico" / "metrics.csv", encoding="utf-8") as file:
+        found = {(row["composition"], row["metric"], row["concept"]): row for row in csv.DictReader(file)}
+    for composition, concept in (
+        ("akita_plays_a_game", "akita"),
+        ("akita_plays_a_game", "gaming"),
+        ("portrait", "akita"),
+    ):
+        assert -1 <= float(found[composition, "dino", concept]["value"]) <= 1
+        assert -1 <= float(found[composition, "clip_t", ""]["value"]) <= 1
+    assert found["portrait", "smoothness", ""]["reason"] == "the result is a still"
 
 
 def test_the_page_shows_everything_and_nothing_is_left_to_do(project):
