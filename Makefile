@@ -5,7 +5,7 @@ CORES ?= 2
 VENV = .venv
 RUN = PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: setup weights demo demo-short world world-short world-benchmark world-ablations test test-kills test-chaos test-slurm test-real fuzz lock \
+.PHONY: setup weights demo demo-short world world-short world-benchmark world-ablations test test-kills test-chaos test-slurm test-page test-real fuzz lock \
     audit licences lint bench clean
 
 setup: $(VENV)/ready
@@ -71,6 +71,11 @@ test-kills: setup
 # Kills it two dozen times.
 test-chaos: setup
 	$(RUN) pytest -m chaos tests/workflow/test_chaos.py
+
+# The results page in headless Chromium: Debian's chromium and chromium-driver.
+test-page: setup
+	$(VENV)/bin/python -m pip install --quiet --editable ".[page]"
+	$(RUN) pytest -m page tests/report/test_page.py --verbose
 
 # The README's command for real weights, from nothing, on random weights of the real models' size and layout. Takes 14 GB
 # of memory, 20 GB of disk under .real (the weights stay there for the next time), and 25 minutes on two cores. The

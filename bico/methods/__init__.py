@@ -10,6 +10,7 @@ Snakemake plans with it.
 """
 
 import importlib
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -55,8 +56,8 @@ class Method:
         """The files that it trains and composes with, one for each concept."""
         return []
 
-    def plots(self, plan: "Plan") -> list[str]:
-        """What its page shows besides the compositions."""
+    def plots(self, plan: "Plan", concepts: Collection[str] | None = None) -> list[str]:
+        """What its page shows besides the compositions: of some concepts, or of all."""
         return []
 
 

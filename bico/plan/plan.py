@@ -20,7 +20,7 @@ from bico.plan.config import load_config, load_methods, readable
 from bico.plan.tables import Composition, Concept, Names, Tables, load_tables
 from bico.prompts.writers import WRITERS, Kind
 from bico.runtime.files import write_json
-from bico.runtime.provenance import OF_VIDEO, ROOT, canonical, code_digest, digest, packages_of, versions
+from bico.runtime.provenance import OF_VIDEO, ROOT, canonical, code_digest, digest, file_digest, packages_of, versions
 from bico.runtime.reading import read_yaml
 from bico.settings.model_file import ModelFile, load_model
 from bico.text.grammar import link, plain_text
@@ -452,7 +452,8 @@ class Plan:
         names += ["methods"] if self.others and (method in self.others or self.twins(method)) else []
         names += ["ablations"] if method in self.ablations else []
         config = {name: self.config[name] for name in names}
-        return {"method": method, "shown": digest(self.page_content(method)), "config": config}
+        template = [file_digest(path) for path in sorted((ROOT / "bico" / "report").glob("page.[!p]*"))]
+        return {"method": method, "shown": digest([self.page_content(method), template]), "config": config}
 
     def phrase_files(self, method: str) -> list[str]:
         """The concept files of those that a method trains: which words its compositions can link."""
@@ -478,6 +479,21 @@ class Plan:
                     "results": [
                         [seed, *(path and link(path) for path in self._with_twin(method, row.id, seed))]
                         for seed in row.seeds
+                    ],
+                    "settings": {
+                        "frames": row.frames,
+                        "size": f"{self.model.width}x{self.model.height}",
+                        "steps": row.steps,
+                        "guidance": row.guidance_scale,
+                        "shift": self.model.shift,
+                    },
+                    "targets": [
+                        Path(self.result(method, row.id, seed)).relative_to(self.config["results"]).as_posix()
+                        for seed in row.seeds
+                    ],
+                    "plots": [
+                        [f"{Path(path).parent.name}, {Path(path).stem}", link(path)]
+                        for path in self.methods[method].plots(self, row.concepts)
                     ],
                 }
                 for row, refusal in rows

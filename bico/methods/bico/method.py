@@ -1,6 +1,7 @@
 """BiCo as the plan sees it: its stages of training, and which files they make."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from bico import InputError
@@ -66,9 +67,10 @@ class BiCo(Method):
         """The binder of every concept that is trained here."""
         return [self.binder(plan, row.id) for row in plan.trained()]
 
-    def plots(self, plan: "Plan") -> list[str]:
+    def plots(self, plan: "Plan", concepts: Collection[str] | None = None) -> list[str]:
         """The plot of every stage of training."""
-        return [self.binder_file(plan, concept, f"stage{stage}.png") for concept, stage in self.stages(plan)]
+        stages = (stage for stage in self.stages(plan) if concepts is None or stage[0] in concepts)
+        return [self.binder_file(plan, concept, f"stage{stage}.png") for concept, stage in stages]
 
     def last_logs(self, plan: "Plan", kind: str | None = None) -> list[str]:
         """The log of each concept's last stage, of all concepts or of one kind."""
