@@ -75,7 +75,7 @@ test-chaos: setup
 # The results page in headless Chromium: Debian's chromium and chromium-driver.
 test-page: setup
 	$(VENV)/bin/python -m pip install --quiet --editable ".[page]"
-	$(RUN) pytest -m page tests/report/test_page.py --verbose
+	$(RUN) pytest -m page tests/report tests/evaluate --verbose
 
 # The README's command for real weights, from nothing, on random weights of the real models' size and layout. Takes 14 GB
 # of memory, 20 GB of disk under .real (the weights stay there for the next time), and 25 minutes on two cores. The

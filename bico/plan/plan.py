@@ -29,7 +29,7 @@ from bico.weights.manifests import missing_weights
 
 UNBOUND = "unbound"  # the kind of method whose results are the twins of the others'
 # What lies in the results folder besides the methods.
-RESERVED = ("concepts", "logs", "benchmarks")
+RESERVED = ("concepts", "logs", "benchmarks", "rating")
 JUDGES = ("clip", "dino")  # the metrics that ask a model, a component of the same name
 OF_VLM = ("dialogue", "qwen", "devices", "runs")  # the modules that only who asks a model needs
 
@@ -37,6 +37,11 @@ OF_VLM = ("dialogue", "qwen", "devices", "runs")  # the modules that only who as
 def has_accelerator() -> bool:
     """Whether this machine seems to have one, as far as can be told without torch: NVIDIA's, AMD's or Apple's."""
     return sys.platform == "darwin" or shutil.which("nvidia-smi") is not None or Path("/dev/kfd").exists()
+
+
+def _template_digest(room: str, page: str) -> str:
+    """A digest of the files that a page is made of, which are no code in Python."""
+    return digest([file_digest(ROOT / "bico" / room / f"{page}.{part}") for part in ("html", "css", "js")])
 
 
 @contextlib.contextmanager
@@ -306,7 +311,10 @@ class Plan:
 
     def judged(self, method: str) -> list[tuple[str, str, int]]:
         """Every result of a method that is measured, as its method, composition and seed."""
-        return [(method, row.id, seed) for row in self.made(method) for seed in row.seeds] if self.metrics else []
+        return self._results_of(method) if self.metrics else []
+
+    def _results_of(self, method: str) -> list[tuple[str, str, int]]:
+        return [(method, row.id, seed) for row in self.made(method) for seed in row.seeds]
 
     def measured(self, method: str) -> list[str]:
         return [f"{self.result(*of)}.metrics.json" for of in self.judged(method)]
@@ -351,6 +359,24 @@ class Plan:
     def comparison_settings(self) -> dict:
         files = {name: self.methods[name].trained_files(self) for name in self.compared}
         return {"results": self.config["results"], "methods": files}
+
+    def rated(self) -> list[tuple[str, str, int]]:
+        """The results that people are to rate: those of compositions of words that are bound."""
+        rows = {row.id for row in self.tables.compositions.values() if row.concepts}
+        return [of for name in self.compared for of in self._results_of(name) if of[1] in rows]
+
+    def rated_sources(self) -> list[str]:
+        """The concepts whose media is shown beside them."""
+        return list(dict.fromkeys(name for _, composition, _ in self.rated() for name in self.sources(composition)))
+
+    def rating_settings(self) -> dict:
+        rows = {composition: self.composition(composition) for _, composition, _ in self.rated()}
+        return {
+            "results": [list(of) for of in self.rated()],
+            "sources": {name: self.sources(name) for name in rows},
+            "prompts": {name: plain_text(row.pieces) for name, row in rows.items()},
+            "template": _template_digest("evaluate", "rating"),
+        }
 
     def page(self, method: str) -> str:
         return self.method_file(method, "index.html")
@@ -452,8 +478,8 @@ class Plan:
         names += ["methods"] if self.others and (method in self.others or self.twins(method)) else []
         names += ["ablations"] if method in self.ablations else []
         config = {name: self.config[name] for name in names}
-        template = [file_digest(path) for path in sorted((ROOT / "bico" / "report").glob("page.[!p]*"))]
-        return {"method": method, "shown": digest([self.page_content(method), template]), "config": config}
+        shown = digest([self.page_content(method), _template_digest("report", "page")])
+        return {"method": method, "shown": shown, "config": config}
 
     def phrase_files(self, method: str) -> list[str]:
         """The concept files of those that a method trains: which words its compositions can link."""

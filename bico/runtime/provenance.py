@@ -45,6 +45,7 @@ USED = {
     "measure": ("av",),
     "metrics": (),
     "compare": ("scipy", "pandas"),
+    "rating": ("jinja2",),
     "plot_training": ("matplotlib",),
     "page": ("jinja2",),
     "ablations": (),

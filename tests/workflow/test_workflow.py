@@ -705,6 +705,23 @@ def test_results_and_their_twins_are_measured_and_only_what_changed_is_measured_
     }
 
 
+def test_people_can_rate_what_methods_made_without_knowing_which(project):
+    wanted = ("--config", "report={unbound: true}")
+    made = {f"compose_unbound:unbound:{name}" for name in ("both", "still")}
+    made |= {"render:unbound:both:0:mp4", "render:unbound:still:0:png", "rating"}
+    assert planned_jobs(project, "rating", *wanted) == made
+    succeed(project, "rating", *wanted)
+    assert planned_jobs(project, "rating", *wanted) == set()
+    key = pd.read_csv(project / "results" / "rating_key.csv")
+    assert sorted(zip(key.method, key.composition, strict=True)) == [
+        (method, name) for method in ("bico", "unbound") for name in ("both", "still")
+    ]
+    page = (project / "results" / "rating" / "index.html").read_text("utf-8")
+    assert all(item in page for item in key.item) and "“A red square alone.”" in page
+    change_prompt(project)
+    assert "rating" in planned_jobs(project, "rating", *wanted)
+
+
 def test_a_metric_that_does_not_exist_is_refused_by_name(project):
     stopped = snakemake(project, "--dry-run", "--config", "evaluation={metrics: [motoin]}")
     said = stopped.stdout + stopped.stderr

@@ -134,3 +134,29 @@ rule comparison:
     shell:
         'python "$BICO_SCRIPTS"/compare.py --metrics {input.metrics:q} --output {output.table:q}'
         " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
+
+
+rule rating:
+    # A page on which people rate the results of all methods, without knowing which made what.
+    input:
+        results=[plan.result(*of) for of in plan.rated()],
+        sources=[plan.clip(concept) for concept in plan.rated_sources()],
+    output:
+        folder=directory(f"{RESULTS}/rating"),
+        key=f"{RESULTS}/rating_key.csv",
+    log:
+        f"{RESULTS}/logs/rating.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/rating.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=scaled_by_attempt(1000),
+        runtime=scaled_by_attempt(10),
+    params:
+        depends_on=depends_on("rating", lambda wildcards: plan.rating_settings()),
+        concepts=plan.rated_sources(),
+    shell:
+        'python "$BICO_SCRIPTS"/rating.py --results {input.results:q} --concepts {params.concepts:q}'
+        " --sources {input.sources:q} --page {output.folder:q}/index.html --key {output.key:q}"
+        " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
