@@ -11,7 +11,7 @@ import numpy as np
 from bico.evaluate.measure import Measurement
 from bico.media.video import read_frames
 from bico.text.grammar import Piece, plain_text
-from toyworld.captions import agreement, parse
+from toyworld.captions import Words, agreement, parse
 from toyworld.oracle import Seen, SeenSubject, colour_distance, in_pixels, motion_match, read_clip
 
 WORDS = "the oracle: the share of what the prompt says that is there; more is better"
@@ -31,9 +31,9 @@ def measure(result: str, sources: Mapping[str, str], pieces: Iterable[tuple[str,
     like what its words say."""
     pieces = [Piece(*piece) for piece in pieces]
     seen = _read(result)
-    claimed = agreement(parse(plain_text(pieces)), seen.words) if seen else {}
-    if claimed:
-        yield Measurement("words", float(np.mean(list(claimed.values()))), meaning=WORDS)
+    said = parse(plain_text(pieces))
+    if seen and said != Words(()):
+        yield Measurement("words", float(np.mean(list(agreement(said, seen.words).values()))), meaning=WORDS)
     else:
         yield Measurement("words", None, reason=_WORDLESS if seen else _STRANGE, meaning=WORDS)
     for concept, path in sources.items():
