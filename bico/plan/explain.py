@@ -3,7 +3,6 @@
 Says what made a result, and in plain words why it would or would not be made again.
 """
 
-import argparse
 import ast
 import json
 import re
@@ -14,7 +13,6 @@ from pathlib import Path
 
 from bico import InputError
 from bico.plan.records import changed_inputs
-from bico.runtime.command import run
 
 _PARAMS = re.compile(r"Params have changed since last execution: .*? before: (\{.*?\}) now: (\{.*\})\s*(?:;|$)")
 
@@ -97,19 +95,3 @@ def _flat(values: dict, prefix: str = "") -> dict:
     for name, value in values.items():
         flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
     return flat
-
-
-def main() -> None:
-    arguments = argparse.ArgumentParser(prog="bico", description="BiCo's command line.")
-    explains = arguments.add_subparsers(required=True, metavar="explain").add_parser(
-        "explain", help="what made a result, and why it would or would not be made again"
-    )
-    explains.add_argument("result", help="a file under the results folder")
-    explains.add_argument("snakemake", nargs="*", help="further arguments for Snakemake, behind --")
-    given = arguments.parse_args()
-    for line in explain(given.result, tuple(given.snakemake)):
-        print(line)
-
-
-def entry() -> None:
-    run(main)

@@ -481,6 +481,12 @@ class Plan:
         shown = digest([self.page_content(method), _template_digest("report", "page")])
         return {"method": method, "shown": shown, "config": config}
 
+    def to_look_at(self) -> list[str]:
+        """What a run ends in, as far as it is there, a line each."""
+        named = {"page": self.page(self.main.name), "comparison": f"{self.config['results']}/compare.html"}
+        named |= {"metrics": self.method_file(self.main.name, "metrics.csv")}
+        return [f"{name}: {path}" for name, path in named.items() if Path(path).is_file()]
+
     def phrase_files(self, method: str) -> list[str]:
         """The concept files of those that a method trains: which words its compositions can link."""
         rows = self.trained() if self.methods[method].training_prompts(self) else []

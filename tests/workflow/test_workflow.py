@@ -422,7 +422,7 @@ def test_a_video_says_what_made_it(finished):
 
 
 def explained(folder: Path, result: str) -> str:
-    done = python("from bico.plan.explain import entry; entry()", folder, "explain", result)
+    done = python("from bico.cli import entry; entry()", folder, "explain", result)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -679,7 +679,8 @@ def test_results_and_their_twins_are_measured_and_only_what_changed_is_measured_
     content |= {"report": {"unbound": True}, "evaluation": {"metrics": ["clip", "dino", "motion", "brightness"]}}
     (project / "config" / "config.yaml").write_text(yaml.safe_dump(content))
     (project / "brightness.py").write_text(BRIGHTNESS)
-    succeed(project, "all", "compare")
+    said = succeed(project, "all", "compare")
+    assert "page: results/bico/index.html\n" in said and "comparison: results/compare.html\n" in said
     assert planned_jobs(project, "all", "compare") == set()
     made = project / "results"
     found = pd.read_csv(made / "bico" / "metrics.csv").set_index(["composition", "metric"]).sort_index()
