@@ -481,6 +481,16 @@ class Plan:
         shown = digest([self.page_content(method), _template_digest("report", "page")])
         return {"method": method, "shown": shown, "config": config}
 
+    def strength_plot(self, method: str, composition: str) -> str | None:
+        """Where it is drawn how strongly each word is bound; None where none is."""
+        binds = self.methods[method].binds_prompts and self.methods[method].kind != UNBOUND
+        wanted = binds and self.composition(composition).concepts
+        return self.method_file(method, f"compositions/{composition}/bound.png") if wanted else None
+
+    def strength_plots(self, method: str) -> list[str]:
+        plots = (self.strength_plot(method, row.id) for row in self.made(method))
+        return [plot for plot in plots if plot]
+
     def to_look_at(self) -> list[str]:
         """What a run ends in, as far as it is there, a line each."""
         named = {"page": self.page(self.main.name), "comparison": f"{self.config['results']}/compare.html"}
@@ -523,6 +533,7 @@ class Plan:
                         Path(self.result(method, row.id, seed)).relative_to(self.config["results"]).as_posix()
                         for seed in row.seeds
                     ],
+                    "strength": (plot := self.strength_plot(method, row.id)) and link(plot),
                     "plots": [
                         [f"{Path(path).parent.name}, {Path(path).stem}", link(path)]
                         for path in self.methods[method].plots(self, row.concepts)

@@ -47,6 +47,7 @@ USED = {
     "compare": ("scipy", "pandas"),
     "rating": ("jinja2",),
     "plot_training": ("matplotlib",),
+    "plot_strength": ("matplotlib",),
     "page": ("jinja2",),
     "ablations": (),
     "export": ("safetensors",),

@@ -24,6 +24,7 @@ def composition(name: str, pieces: list, sources: list, seeds: tuple[int, ...] =
         ],
         "settings": {"frames": FRAMES, "steps": 2},
         "targets": [f"bico/compositions/{name}/seed{seed}.mp4" for seed in seeds],
+        "strength": None,
         "plots": [],
     }
 

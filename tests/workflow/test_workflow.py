@@ -92,8 +92,9 @@ def test_each_job_leaves_a_log_and_a_benchmark(finished):
 
 
 def composed(*names: str) -> set[str]:
-    """The jobs that make the videos of compositions anew from their binders."""
-    return {f"compose:bico:{name}" for name in names} | rendered(*names)
+    """The jobs that make the videos of compositions anew from their binders, and draw how words are bound."""
+    drawn = {f"plot_strength:bico:{name}" for name in names if name != "free"}
+    return {f"compose:bico:{name}" for name in names} | drawn | rendered(*names)
 
 
 def rendered(*names: str) -> set[str]:
@@ -478,7 +479,7 @@ def test_ablations_run_the_manifest_under_each_overlay_and_give_one_table(projec
         "composition,prompt,steps,frames\nstill,[A red square](red) alone.,2,1\n"
     )
     few = ("ablations", "--config", "compositions=config/few.csv")
-    jobs = {job for job in planned_jobs(project, *few) if job.startswith(("bind", "plot"))}
+    jobs = {job for job in planned_jobs(project, *few) if job.startswith(("bind", "plot_training"))}
     assert jobs == trained_as("global_only", "red1", "slide1") | trained_as("full", "red1", "slide1", "slide2")
     for folder in ("results", "results/.records"):
         shutil.copytree(project / folder / "bico", project / folder / "full")

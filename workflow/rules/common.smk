@@ -126,6 +126,7 @@ def shown(name):
         *(f"{path}.sheet.jpg" for path in results),
         *plan.measured(name),
         *plan.metrics_of(name),
+        *plan.strength_plots(name),
         *plan.methods[name].plots(plan),
     ]
 

@@ -37,6 +37,26 @@ rule sheet:
         " --settings {params.depends_on[settings]:q} 2>&1 | keep_log {log:q}"
 
 
+rule plot_strength:
+    input:
+        bound=f"{COMPOSITION}/bound.safetensors",
+    output:
+        plot=f"{COMPOSITION}/bound.png",
+    log:
+        f"{RESULTS}/logs/plot_strength/{{method}}.{{composition}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/plot_strength/{{method}}.{{composition}}.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=scaled_by_attempt(4000),
+        runtime=scaled_by_attempt(10),
+    params:
+        depends_on=depends_on("plot_strength", lambda wildcards: {}),
+    shell:
+        'python "$BICO_SCRIPTS"/plot_strength.py --bound {input.bound:q} --output {output.plot:q} 2>&1 | keep_log {log:q}'
+
+
 rule page:
     input:
         shown=lambda wildcards: shown(wildcards.method),
