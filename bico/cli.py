@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+from pathlib import Path
 
 from bico.runtime.command import run
 
@@ -15,12 +16,21 @@ def main() -> None:
     watches = commands.add_parser("watch", help="how far a run is, and what it is training; it only reads")
     watches.add_argument("--configfile", nargs="*", default=[], help="as Snakemake is given them")
     watches.add_argument("--once", action="store_true", help="show it once instead of again and again")
+    zips = commands.add_parser("zip", help="a results page and all that it shows, as one file to be sent")
+    zips.add_argument("page", help="such as results/bico/index.html")
+    zips.add_argument("output", nargs="?", help="(default: the page's folder's name and .zip)")
     given = arguments.parse_args()
     if given.command == "explain":
         from bico.plan.explain import explain
 
         for line in explain(given.result, tuple(given.snakemake)):
             print(line)
+        return
+    if given.command == "zip":
+        from bico.report.archive import zip_page
+
+        output = given.output or f"{Path(given.page).absolute().parent.name}.zip"
+        print(f"{output}: {zip_page(given.page, output)} files")
         return
     from bico.plan.watch import load_plan, watch
 
