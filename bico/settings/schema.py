@@ -24,6 +24,7 @@ _TYPES = {
     "integer": "a whole number of at most 64 bits",
     "number": "a finite number",
     "boolean": "true or false",
+    "array": "a list",
     "object": "a section with settings in it",
     "string": "text",
 }
@@ -185,6 +186,8 @@ def _said(error: ValidationError) -> str:
             return f"{found}, allowed: above {rule}"
         case "maximum":
             return f"{found}, allowed: at most {rule}"
+        case "uniqueItems":
+            return f"{found}, allowed: each of them once"
         case "maxLength":
             return f"{len(error.instance):,} characters, allowed: at most {rule:,}"
         case "pattern":

@@ -23,6 +23,8 @@ from tests.hub import serve
 from tests.project import make_project, planned_jobs, snakemake, succeed
 
 WAN = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
+CLIP, DINO = "openai/clip-vit-large-patch14", "facebook/dinov2-base"
+REPOSITORIES = {"vlm": "qwen", "clip": "clip-vit", "dino": "dinov2"}  # those of their own, and where the test has them
 QWEN = "Qwen/Qwen2.5-VL-7B-Instruct"
 WITHOUT_VLM = ("transformer", "vae", "text_encoder", "tokenizer")
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 5676070424\n"
@@ -404,11 +406,15 @@ def hub(tmp_path, tiny_model, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     shutil.copytree(tiny_model, "hub")
-    Path("hub/vlm").rename("qwen")
+    for component, folder in REPOSITORIES.items():
+        Path("hub", component).rename(folder)
     Path("hub/assets").mkdir()
     Path("hub/assets/demo.mp4").write_bytes(b"large")
     Path("hub/transformer/notes.bin").write_bytes(b"pickled")
-    with serve({WAN: Path("hub").resolve(), QWEN: Path("qwen").resolve()}) as server:
+    others = {CLIP: "clip-vit", DINO: "dinov2", QWEN: "qwen"}
+    with serve(
+        {WAN: Path("hub").resolve()} | {name: Path(folder).resolve() for name, folder in others.items()}
+    ) as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         template = constants.HUGGINGFACE_CO_URL_TEMPLATE.split("/{", 1)[1]
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{server.url}/{{{template}")
@@ -430,7 +436,7 @@ def unplug(monkeypatch) -> None:
 def copy_by_hand(model) -> None:
     """The folders as the hub has them, without manifests and without the client's own records."""
     for name, component in model.components.items():
-        shutil.copytree("qwen" if name == "vlm" else f"hub/{name}", component.folder, dirs_exist_ok=True)
+        shutil.copytree(REPOSITORIES.get(name, f"hub/{name}"), component.folder, dirs_exist_ok=True)
 
 
 def test_the_hub_is_asked_once_for_what_is_needed_and_sizes_come_first(hub, published, caplog):
@@ -474,7 +480,7 @@ def test_copied_folders_are_adopted_without_network_and_verified_with_it(hub, pu
     with caplog.at_level(logging.INFO):
         fetch_weights(published)
     assert missing_weights(published) == [] and hub.asked == []
-    assert caplog.text.count("adopted from a local folder, the revision is unverified") == 5
+    assert caplog.text.count("adopted from a local folder, the revision is unverified") == 7
     assert not component_id(published.manifest("vae"))["verified"]
 
 
