@@ -19,7 +19,7 @@ BINDERS = Path("results/bico/binders")
 
 @pytest.fixture
 def project(tmp_path, tiny_model, monkeypatch):
-    make_project(tmp_path, tiny_model)
+    make_project(tmp_path, tiny_model, with_weights=False)
     monkeypatch.chdir(tmp_path)
     return load_plan([])
 
