@@ -73,7 +73,8 @@ def _forking(modules: tuple[str, ...]) -> str:
     socket = str(Path(folder, "socket"))
     command = [sys.executable, ROOT / "tests" / "forked.py", socket, *modules]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    server = subprocess.Popen(command, env=clean_environment(), **pipes)
+    # Snakemake gives every job here one thread, by the environment, which torch reads as it is imported.
+    server = subprocess.Popen(command, env=clean_environment() | {"OMP_NUM_THREADS": "1"}, **pipes)
     assert server.stdout.readline() == "ready\n"
 
     def end() -> None:

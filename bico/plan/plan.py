@@ -513,6 +513,7 @@ class Plan:
         return {
             "title": f"{self.model.name}, method {method}",
             "concepts": len(self.tables.concepts),
+            "depth": len(Path(self.config["results"]).parts),  # of folders; their names may change
             "compositions": [
                 {
                     "id": row.id,

@@ -89,7 +89,8 @@ document.getElementById("all-play").addEventListener("click", (event) => {
 });
 
 // The page is not made again where the folder of results is renamed.
-const folder = decodeURIComponent(location.pathname).split("/").at(-3);
+const depth = Number(document.body.dataset.depth);
+const folder = decodeURIComponent(location.pathname).split("/").slice(-2 - depth, -2).join("/");
 if (folder) all(".results").forEach((name) => { name.textContent = folder; });
 
 // Two results side by side.

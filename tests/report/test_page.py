@@ -32,6 +32,7 @@ def composition(name: str, pieces: list, sources: list, seeds: tuple[int, ...] =
 CONTENT = {
     "title": "tiny, method bico",
     "concepts": 2,
+    "depth": 2,
     "compositions": [
         composition(
             "one", [["A dog", "akita", 1.0], ["runs", "clip", 0.5]], [["akita", "a.png"], ["clip", "c.mp4"]], (0, 7)
@@ -50,7 +51,7 @@ METRICS = """method,composition,seed,metric,concept,value,reason,meaning
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("page") / "my results" / "bico"
+    folder = tmp_path_factory.mktemp("page") / "all" / "my results" / "bico"
     clip = np.zeros((FRAMES, 64, 96, 3), np.uint8) + np.arange(FRAMES, dtype=np.uint8)[:, None, None, None] * 8
     write_image(folder / "a.png", clip[9])
     for path in (
@@ -186,7 +187,7 @@ def test_a_prompt_full_of_markup_is_text(browser):
 def test_the_command_that_makes_a_result_again_names_the_folder_that_the_page_lies_in(browser):
     browser.execute_script("document.querySelectorAll('#two details').forEach((each) => { each.open = true; })")
     command = browser.find_element("css selector", "#two code").text
-    assert command == 'snakemake --cores 1 "my results/bico/compositions/two/seed0.mp4"'
+    assert command == 'snakemake --cores 1 "all/my results/bico/compositions/two/seed0.mp4"'
 
 
 def test_metrics_stand_beside_their_twins_and_say_why_there_is_none(browser):

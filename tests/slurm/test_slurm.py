@@ -66,7 +66,7 @@ def local(small) -> Path:
     """The project, run to its end on this machine, undisturbed."""
     folder = small.with_name("local")
     shutil.copytree(small, folder)
-    succeed(folder, "--resources", "gpu=2")
+    succeed(folder, "--resources", "gpu=2", PATH=clean_environment()["PATH"])  # its jobs are processes of their own
     return folder
 
 
