@@ -25,7 +25,7 @@ def costs(settings: CostSettings) -> dict[str, dict[str, str]]:
 
 
 def _cost(results: Path, method: str, trained: list[str]) -> dict[str, str]:
-    binding, rendering = (list(_measured(results / "benchmarks", rule, method)) for rule in (BINDING, RENDERING))
+    binding, rendering = (list(benchmarks(results, f"{rule}*", f"{method}.")) for rule in (BINDING, RENDERING))
     concepts = {Path(file).parent.name for file in trained}
     memory = [float(row["max_rss"]) for row in (*binding, *rendering) if row.get("max_rss", "-") not in ("-", "NA")]
     return {
@@ -37,8 +37,9 @@ def _cost(results: Path, method: str, trained: list[str]) -> dict[str, str]:
     }
 
 
-def _measured(benchmarks: Path, rule: str, method: str) -> Iterator[dict[str, str]]:
-    for path in sorted(benchmarks.glob(f"{rule}*/{method}.*.tsv")):
+def benchmarks(results: str | Path, rule: str, begins: str = "") -> Iterator[dict[str, str]]:
+    """What Snakemake measured of a rule's jobs, or only of those whose wildcards begin so. rule: a pattern."""
+    for path in sorted(Path(results, "benchmarks").glob(f"{rule}/{begins}*.tsv")):
         with open(path, encoding="utf-8", newline="") as file:
             yield from csv.DictReader(file, delimiter="\t")
 

@@ -4,7 +4,6 @@ What a run is doing, and how far it is, from the files that it writes: the plan 
 training say at which step they are. It only reads, so it can be started and left at any time, beside any run.
 """
 
-import csv
 import json
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bico import InputError
+from bico.evaluate.costs import benchmarks
 from bico.plan.plan import Plan
 from bico.runtime.reading import read_yaml
 from bico.runtime.runs import RUNS
@@ -87,18 +87,13 @@ def time_left(plan: Plan) -> tuple[float, list[str]]:
     far; and the stations that are left of which no job was timed yet."""
     seconds, unknown = 0.0, []
     for station in stations(plan):
-        timed = [took for rule in RULES[station.name] for took in _timed(plan, rule)]
+        jobs = (job for rule in RULES[station.name] for job in benchmarks(plan.config["results"], rule))
+        timed = [float(job["s"]) for job in jobs]
         if timed:
             seconds += (station.total - station.done) * mean(timed)
         elif station.done < station.total:
             unknown.append(station.name)
     return seconds, unknown
-
-
-def _timed(plan: Plan, rule: str) -> Iterator[float]:
-    for path in Path(plan.config["results"], "benchmarks", rule).rglob("*.tsv"):
-        with open(path, encoding="utf-8", newline="") as file:
-            yield from (float(row["s"]) for row in csv.DictReader(file, delimiter="\t"))
 
 
 def trainings(plan: Plan, now: float | None = None) -> Iterator[Training]:
